@@ -1,0 +1,1 @@
+//! Benches, count budgets and floor probes.

@@ -1,0 +1,78 @@
+//! A run of immutable bytes in a shard's log: what outboxes, notes and sends are made of.
+
+/// Names one segment of one shard's log: shard in the high 8 bits, index in the low 24.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SegmentId(u32);
+
+impl SegmentId {
+    /// `index` is below 2^24 (4 TiB of log per shard at 256 KiB a segment).
+    pub fn new(shard: u8, index: u32) -> Self {
+        debug_assert!(index < 1 << 24);
+        Self((shard as u32) << 24 | index)
+    }
+
+    /// The shard that owns the segment, the only one that writes or reuses it.
+    pub fn shard(self) -> u8 {
+        (self.0 >> 24) as u8
+    }
+
+    /// Position in the owner's row of segments.
+    pub fn index(self) -> u32 {
+        self.0 & 0x00ff_ffff
+    }
+}
+
+/// A run of written, immutable bytes inside one segment. 16 bytes, passed by value.
+///
+/// Whoever keeps an extent beyond the current turn holds its segment (see `buf::segment`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Extent {
+    /// The segment that holds the bytes.
+    pub segment: SegmentId,
+    /// First byte, counted from the start of the segment.
+    pub offset: u32,
+    /// Length in bytes, never beyond the end of the segment.
+    pub len: u32,
+    /// Policy class for slow readers. Extents of different classes never merge.
+    pub class: u8,
+    /// [`Extent::CONTINUES`] or 0.
+    pub flags: u8,
+    /// Whole hub messages that *end* inside this run (0 for all but the last piece of a split message).
+    pub count: u16,
+}
+
+const _: () = assert!(size_of::<Extent>() == 16);
+
+impl Extent {
+    /// The last message of this run goes on in the next extent of the same outbox.
+    pub const CONTINUES: u8 = 1;
+
+    /// No bytes.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Grows this run by `next` when `next` begins exactly where it ends, in the same segment and class.
+    /// Returns whether it did; merging is concatenation, nothing else.
+    pub fn merge(&mut self, next: &Extent) -> bool {
+        let adjacent = self.segment == next.segment && self.offset + self.len == next.offset;
+        let countable = self.count.checked_add(next.count);
+        match countable {
+            Some(count) if adjacent && self.class == next.class => {
+                self.len += next.len;
+                self.flags = next.flags;
+                self.count = count;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Forgets the first `n` bytes, `n <= len`: they have been handed to the kernel.
+    pub fn advance(&mut self, n: u32) {
+        debug_assert!(n <= self.len);
+        self.offset += n;
+        self.len -= n;
+    }
+}

@@ -1,0 +1,4 @@
+//! Thread-per-core io_uring message fan-out engine for SignalR clients.
+
+pub mod buf;
+pub mod io;

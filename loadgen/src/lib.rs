@@ -1,0 +1,1 @@
+//! Load generator for SignalR and WebSocket servers.
