@@ -5,3 +5,5 @@
 #![forbid(unsafe_code)]
 
 pub mod cursor;
+pub mod hub;
+pub mod negotiate;
