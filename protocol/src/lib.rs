@@ -8,3 +8,5 @@ pub mod cursor;
 pub mod error;
 pub mod http;
 pub mod ws;
+pub mod hub;
+pub mod negotiate;
