@@ -49,12 +49,13 @@ impl Transcript {
 fn decode(role: Role, stream: &[u8], mut piece_len: impl FnMut(usize) -> usize) -> Transcript {
     let mut transcript = Transcript::default();
     let mut decoder = Decoder::new(role);
-    let mut rest = stream;
+    let mut stream = stream.to_vec();
+    let mut rest = &mut stream[..];
     while !rest.is_empty() {
-        let (now, after) = rest.split_at(piece_len(rest.len()).clamp(1, rest.len()));
+        let len = piece_len(rest.len()).clamp(1, rest.len());
+        let (piece, after) = rest.split_at_mut(len);
         rest = after;
-        let mut piece = now.to_vec();
-        let mut frames = decoder.handle_bytes(&mut piece);
+        let mut frames = decoder.handle_bytes(piece);
         while let Some(event) = frames.next() {
             match event {
                 Ok(Event::Data { kind, payload, first, fin }) => {
@@ -269,6 +270,9 @@ pub fn fuzz_decoder(data: &[u8]) {
     assert_eq!(decoded, read_plainly(role, stream), "as RFC 6455 reads");
 }
 
+/// A round trip says no more when its stream has grown to this: all shapes fit, and a run stays short.
+const STREAM_BYTES_ENOUGH: usize = 16 * 1024;
+
 /// Says what `data` orders (messages in fragments, control frames between them, a Close) with the encoders of one role
 /// and hears it with the decoder of the other.
 pub fn fuzz_round_trip(data: &[u8]) {
@@ -277,7 +281,10 @@ pub fn fuzz_round_trip(data: &[u8]) {
     let mut speaker =
         Speaker { decoding, stream: Vec::new(), expected: Vec::new(), random: Random::new(choice.into()) };
     for order in orders.chunks(3) {
-        let payload_len = usize::from(*order.get(1).unwrap_or(&0)) << (order.get(2).unwrap_or(&0) % 10);
+        if speaker.stream.len() > STREAM_BYTES_ENOUGH {
+            break;
+        }
+        let payload_len = usize::from(*order.get(1).unwrap_or(&0)) << (order.get(2).unwrap_or(&0) % 8);
         match order[0] % 8 {
             0..=3 => speaker.message(order[0], payload_len),
             4 | 5 => speaker.control(OpCode::Ping, payload_len % 126),
