@@ -376,16 +376,24 @@ impl<'a> IntoIterator for Arguments<'a> {
 }
 
 /// The ids of the streams that go with an invocation. Known to be Unicode texts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug)]
 pub struct StreamIds<'a>(Arguments<'a>);
+
+/// Equal ids in equal order, however they are written.
+impl PartialEq for StreamIds<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        self.iter().eq(other.iter())
+    }
+}
+
+impl Eq for StreamIds<'_> {}
 
 impl<'a> StreamIds<'a> {
     /// No streams, the ordinary case.
     pub const NONE: Self = Self(Arguments { format: Format::Json, bytes: b"[]", count: 0 });
 
     pub(crate) fn new(format: Format, bytes: &'a [u8], count: u32) -> Self {
-        // One spelling for none, so that equal messages are equal.
-        if count == 0 { Self::NONE } else { Self(Arguments::new(format, bytes, count)) }
+        Self(Arguments::new(format, bytes, count))
     }
 
     /// How many there are.
