@@ -40,10 +40,6 @@ fn shapes() -> Vec<(&'static str, Vec<Value>)> {
     ]
 }
 
-fn name(format: Format) -> &'static str {
-    format.name()
-}
-
 fn invocation(format: Format, values: &[Value]) -> Vec<u8> {
     let mut message = Vec::new();
     encode::invocation(format, &mut message, None, "receive", &Payload::Values(values)).expect("ordinary values");
@@ -63,7 +59,7 @@ fn decoding(c: &mut Criterion) {
     for format in Format::ALL {
         let mut bench = |what: &str, message: Vec<u8>| {
             group.throughput(Throughput::Bytes(message.len() as u64));
-            group.bench_function(format!("{}/{what}", name(format)), |b| {
+            group.bench_function(format!("{}/{what}", format.name()), |b| {
                 b.iter(|| match hub::decode(format, black_box(&message), NO_LIMIT) {
                     Ok(Progress::Done(decoded, length)) => {
                         assert_eq!(length, message.len());
@@ -99,11 +95,11 @@ fn binding(c: &mut Criterion) {
         let arguments = lent(format, &message);
         let (text, records) = (argument(arguments, 0), argument(arguments, 1));
         group.throughput(Throughput::Bytes(text.bytes().len() as u64));
-        group.bench_function(format!("{}/text", name(format)), |b| {
+        group.bench_function(format!("{}/text", format.name()), |b| {
             b.iter(|| black_box(text).as_str().expect("a text").len());
         });
         group.throughput(Throughput::Bytes(records.bytes().len() as u64));
-        group.bench_function(format!("{}/field_of_each_record", name(format)), |b| {
+        group.bench_function(format!("{}/field_of_each_record", format.name()), |b| {
             b.iter(|| {
                 let items = black_box(records).array().expect("a list");
                 let fields = items.map(|record| record.field("id").expect("a record").expect("it has one"));
@@ -111,7 +107,7 @@ fn binding(c: &mut Criterion) {
                 assert_eq!(sum, 190);
             });
         });
-        group.bench_function(format!("{}/whole_value", name(format)), |b| {
+        group.bench_function(format!("{}/whole_value", format.name()), |b| {
             b.iter(|| black_box(records).value().expect("ordinary values"));
         });
     }
@@ -131,7 +127,7 @@ fn encoding(c: &mut Criterion) {
             group.throughput(Throughput::Bytes(message.len() as u64));
             let raw = Payload::Raw(lent(format, &message));
             for (source, payload) in [("values", Payload::Values(&values)), ("raw", raw)] {
-                group.bench_function(format!("{}/invocation/{what}/{source}", name(format)), |b| {
+                group.bench_function(format!("{}/invocation/{what}/{source}", format.name()), |b| {
                     b.iter(|| {
                         out.clear();
                         encode::invocation(format, &mut out, None, "receive", black_box(&payload)).expect("ordinary");
@@ -142,7 +138,7 @@ fn encoding(c: &mut Criterion) {
         }
         let (message, values) = (invocation(format, &arguments(512, false)), arguments(512, false));
         group.throughput(Throughput::Bytes(message.len() as u64));
-        group.bench_function(format!("{}/count/text_512", name(format)), |b| {
+        group.bench_function(format!("{}/count/text_512", format.name()), |b| {
             b.iter(|| {
                 let mut count = Count::default();
                 let payload = Payload::Values(black_box(&values));
@@ -151,21 +147,21 @@ fn encoding(c: &mut Criterion) {
             });
         });
         group.throughput(Throughput::Elements(1));
-        group.bench_function(format!("{}/completion_void", name(format)), |b| {
+        group.bench_function(format!("{}/completion_void", format.name()), |b| {
             b.iter(|| {
                 out.clear();
                 encode::completion_void(format, &mut out, black_box("17")).expect("a short id");
                 out.len()
             });
         });
-        group.bench_function(format!("{}/ping", name(format)), |b| {
+        group.bench_function(format!("{}/ping", format.name()), |b| {
             b.iter(|| {
                 out.clear();
                 encode::ping(black_box(format), &mut out);
                 out.len()
             });
         });
-        group.bench_function(format!("{}/close", name(format)), |b| {
+        group.bench_function(format!("{}/close", format.name()), |b| {
             b.iter(|| {
                 out.clear();
                 encode::close(format, &mut out, black_box(Some("going away")), true);
@@ -184,7 +180,7 @@ fn transcoding(c: &mut Criterion) {
             let message = invocation(from, &values);
             let bytes = lent(from, &message).bytes();
             group.throughput(Throughput::Bytes(bytes.len() as u64));
-            group.bench_function(format!("{}_to_{}/{what}", name(from), name(to)), |b| {
+            group.bench_function(format!("{}_to_{}/{what}", from.name(), to.name()), |b| {
                 b.iter(|| {
                     out.clear();
                     transcode(from, to, black_box(bytes), &mut out).expect("ordinary values");
