@@ -6,6 +6,7 @@ use std::io;
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 /// Between two looks at whether a server listens or a child has ended.
@@ -157,7 +158,9 @@ pub struct Scratch(PathBuf);
 impl Scratch {
     /// Makes a new one among the system's temporary files.
     pub fn new() -> io::Result<Scratch> {
-        let path = std::env::temp_dir().join(format!("fanfare-compare-{}", std::process::id()));
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let path = std::env::temp_dir().join(format!("fanfare-compare-{}-{number}", std::process::id()));
         fs::create_dir_all(&path)?;
         Ok(Scratch(path))
     }
