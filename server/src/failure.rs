@@ -34,10 +34,14 @@ pub(crate) enum Code {
     MethodNotAllowed = 3002,
     /// The bytes were not an HTTP/1.1 request we accept.
     BadRequest = 3003,
+    /// The admin listener holds all the connections it takes.
+    AdminFull = 3004,
     /// The page met a bug of ours.
     PageFailed = 3005,
-    /// The request came from a page of another site.
-    ForeignOrigin = 3006,
+    /// The request named a host that is not this machine's loopback: perhaps a page of another site.
+    ForeignHost = 3006,
+    /// The server is not ready: it starts, drains or stops.
+    NotReady = 3007,
     /// Nobody listens at the address, or it cannot be reached.
     CannotConnect = 4001,
     /// The server answered, but not as a SignalR hub does.

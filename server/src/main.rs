@@ -3,7 +3,9 @@
 mod cli;
 mod control;
 mod failure;
+mod terminal;
 mod units;
+mod url;
 
 use std::process::ExitCode;
 
