@@ -38,7 +38,7 @@ class Wire {
     tag.dataset.pane = pane;
     const content = element("span", "text");
     for (const part of text.split(/(\u001e)/)) {
-      content.append(part === "\u001e" ? element("span", "separator", "␞") : part);
+      content.append(part === "\u001e" ? element("span", "separator", "RS") : part);
     }
     const seconds = (performance.now() / 1000).toFixed(3);
     row.append(
