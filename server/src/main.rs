@@ -1,8 +1,13 @@
 //! The `fanfare` binary: reads the command line, does one verb, says how it went.
 
 mod cli;
+mod client;
 mod control;
+mod dial;
 mod failure;
+mod interrupt;
+mod listen;
+mod send;
 mod terminal;
 mod units;
 mod url;
