@@ -264,6 +264,18 @@ fn parse_hub_name(text: &str) -> Result<String, String> {
 /// First path segments of the public listener that no hub may take.
 const RESERVED_PATHS: [&str; 3] = ["health", "api", "client"];
 
+/// The hubs of one server, each named once.
+///
+/// # Errors
+/// `FF1006` when a name is given twice.
+pub(crate) fn distinct(hubs: &[String]) -> Result<Vec<String>, Failure> {
+    let twice = hubs.iter().enumerate().find(|(index, name)| hubs[..*index].contains(name));
+    match twice {
+        Some((_, name)) => Err(Failure::new(Code::Conflict, format!("`--hub {name}` is given twice"))),
+        None => Ok(hubs.to_vec()),
+    }
+}
+
 /// What came of reading the command line.
 #[derive(Debug)]
 pub(crate) enum Parsed {

@@ -89,7 +89,7 @@ impl Printer<'_> {
             line.push(' ');
             line.push_str(&printable(&as_json(argument)));
         }
-        if say(&line).is_err() {
+        if say(line.trim_end()).is_err() {
             return Some(End::Unread);
         }
         let left = self.left.as_mut()?;
