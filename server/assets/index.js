@@ -30,7 +30,7 @@ function show(server, at) {
   by("state").textContent = server.state;
   by("lead").textContent =
     `fanfare ${server.version} · up ${duration(server.uptime_s)} · room for ${grouped(server.connections_max)} ` +
-    `connections, limited by ${server.bottleneck}`;
+    `connections, ${server.bottleneck}`;
   by("chat").hidden = by("meter").hidden = !server.demo;
   const { counters } = server;
   by("connections").textContent = grouped(server.connections);

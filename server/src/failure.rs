@@ -95,14 +95,23 @@ pub(crate) mod exit {
 #[derive(Clone, Debug)]
 pub(crate) struct Failure {
     code: Code,
-    what: String,
+    /// The number and what happened.
+    head: String,
     facts: Vec<(&'static str, String)>,
 }
 
 impl Failure {
     /// `what` happened, in one line, with the place in it.
     pub(crate) fn new(code: Code, what: impl Into<String>) -> Self {
-        Failure { code, what: what.into(), facts: Vec::new() }
+        Failure { code, head: format!("{code}  {}", what.into()), facts: Vec::new() }
+    }
+
+    /// What the engine says about its failed start: text that has its own number and remedy.
+    pub(crate) fn of_engine(text: &str) -> Self {
+        if text.starts_with("FF") {
+            return Failure { code: Code::CannotStart, head: text.to_owned(), facts: Vec::new() };
+        }
+        Failure::new(Code::CannotStart, text)
     }
 
     /// Adds a fact under a short label (`given`, `accepted`, `cause`).
@@ -126,7 +135,7 @@ impl Failure {
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "error {}  {}", self.code, self.what)?;
+        write!(f, "error {}", self.head)?;
         let width = self.facts.iter().map(|(label, _)| label.len()).max().unwrap_or(0);
         for (label, text) in &self.facts {
             for (index, line) in text.lines().enumerate() {

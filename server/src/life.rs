@@ -5,14 +5,15 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use fanfare_engine::Engine;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use crate::control::http;
 use crate::control::pages::AdminPages;
-use crate::control::rt::{self, Listener, Sender};
+use crate::control::rt::{self, Listener, Receiver, Sender};
 use crate::failure::{Code, Failure, exit};
-use crate::node::{Node, Settings};
+use crate::node::{self, Node, Phase, Settings};
 
 /// What the control thread hears.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,38 +81,61 @@ async fn serve(settings: Settings, verb: &mut dyn Verb) -> Result<End, Failure> 
     let admin = listener.address();
     let (wishes, mut heard) = rt::channel(WISHES_MAX);
     watch_signals(wishes.clone())?;
-    let node = Arc::new(Node::start(settings)?);
+    let (engine, node) = node::start(settings)?;
+    let node = Arc::new(node);
     rt::spawn(http::serve(listener, AdminPages::new(Arc::clone(&node), admin)));
     verb.ready(&node, admin, &wishes);
 
-    let mut asked: Option<Instant> = None;
-    let end = loop {
-        match (heard.next().await, asked) {
-            (Wish::Drain, None) => {
-                asked = Some(Instant::now());
-                verb.draining(&node);
-                drain(&node, wishes.clone())?;
-            }
-            (Wish::Drain, Some(_)) => {}
-            (Wish::Drained, _) => break End::Drained,
-            (Wish::Interrupt, _) => break End::Interrupted,
-            (Wish::Quit, _) => break End::Quit,
+    let end = until_asked(&mut heard).await;
+    let asked = Instant::now();
+    let end = match end {
+        End::Drained => {
+            verb.draining(&node);
+            drain(engine, &node, wishes)?;
+            until_drained(&mut heard, &node).await
+        }
+        End::Interrupted | End::Quit => {
+            drop(engine);
+            end
         }
     };
-    let asked = asked.unwrap_or_else(Instant::now);
-    node.stop();
+    node.enter(Phase::Stopped);
     verb.stopped(&node, end, asked.elapsed());
     Ok(end)
 }
 
+/// What the first wish leads to.
+async fn until_asked(heard: &mut Receiver<Wish>) -> End {
+    match heard.next().await {
+        Wish::Drain | Wish::Drained => End::Drained,
+        Wish::Interrupt => End::Interrupted,
+        Wish::Quit => End::Quit,
+    }
+}
+
+/// Waits for the end of a drain, and cuts it short when asked to.
+async fn until_drained(heard: &mut Receiver<Wish>, node: &Node) -> End {
+    let mut end = End::Drained;
+    loop {
+        match heard.next().await {
+            Wish::Drained => return end,
+            Wish::Drain => {}
+            Wish::Interrupt | Wish::Quit => {
+                end = End::Interrupted;
+                node.begin_stop();
+            }
+        }
+    }
+}
+
 /// Drains on a thread of its own, so that readiness and metrics go on being answered meanwhile.
-fn drain(node: &Arc<Node>, wishes: Sender<Wish>) -> Result<(), Failure> {
+fn drain(mut engine: Engine, node: &Arc<Node>, wishes: Sender<Wish>) -> Result<(), Failure> {
     let node = Arc::clone(node);
-    let work = move || {
-        node.drain();
+    node.enter(Phase::Draining);
+    spawn("drain", move || {
+        engine.drain(node.settings().drain_period);
         tell(&wishes, Wish::Drained);
-    };
-    spawn("drain", work)
+    })
 }
 
 /// Turns signals into wishes. TERM and INT no longer end the process by themselves from here on.

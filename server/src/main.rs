@@ -3,16 +3,23 @@
 mod cli;
 mod client;
 mod control;
+mod dev;
 mod dial;
 mod failure;
 mod interrupt;
+mod life;
 mod listen;
+mod node;
+mod public;
+mod relay;
 mod send;
+mod serve;
 mod terminal;
 mod units;
 mod url;
 
 use std::process::ExitCode;
+use std::time::Instant;
 
 use cli::{Parsed, Verb};
 use failure::Failure;
@@ -28,6 +35,7 @@ fn main() -> ExitCode {
 }
 
 fn run() -> Result<ExitCode, Failure> {
+    let started = Instant::now();
     let verb = match cli::parse(std::env::args_os())? {
         Parsed::Verb(verb) => verb,
         Parsed::Text(text) => {
@@ -36,13 +44,14 @@ fn run() -> Result<ExitCode, Failure> {
         }
     };
     match verb {
+        Verb::Dev(args) => dev::run(&args, started),
+        Verb::Serve(args) => serve::run(&args, started),
         Verb::Listen(args) => listen::run(&args),
         Verb::Send(args) => send::run(&args),
         Verb::Version(args) => {
             print(&version(args.verbose));
             Ok(ExitCode::SUCCESS)
         }
-        Verb::Dev(_) | Verb::Serve(_) => Ok(ExitCode::SUCCESS),
     }
 }
 

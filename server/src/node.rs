@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, Instant};
 
 use fanfare_engine::{
-    CoreSet, EndpointOptions, Engine, EngineBuilder, HubOptions, Limits, MetricsSnapshot, Plan, Publisher,
+    Builder, CoreSet, EndpointOptions, Engine, EngineHandle, HubOptions, Limits, MetricsSnapshot, Plan,
 };
 use serde_json::{Value, json};
 
@@ -106,29 +106,35 @@ pub(crate) struct Settings {
     pub(crate) drain_period: Duration,
 }
 
-/// A running server.
+/// A running server, without the power to end it: that is the [`Engine`]'s, which [`start`] returns beside it.
 pub(crate) struct Node {
-    engine: Engine,
-    publisher: Publisher,
+    engine: EngineHandle,
+    plan: Plan,
+    addresses: Vec<SocketAddr>,
     phase: Arc<SharedPhase>,
     settings: Settings,
     started: Instant,
 }
 
-impl Node {
-    /// Starts the engine.
-    ///
-    /// # Errors
-    /// `FF2000` with the engine's explanation.
-    pub(crate) fn start(settings: Settings) -> Result<Self, Failure> {
-        let phase = Arc::new(SharedPhase::default());
-        let engine = builder(&settings, &phase).start().map_err(|error| {
-            Failure::new(Code::CannotStart, "the server cannot start").fact("why", error.to_string())
-        })?;
-        let publisher = engine.publisher();
-        Ok(Node { engine, publisher, phase, settings, started: Instant::now() })
-    }
+/// Starts the engine, and the node that tells about it.
+///
+/// # Errors
+/// What the engine says: `FF20xx` with cause and remedy.
+pub(crate) fn start(settings: Settings) -> Result<(Engine, Node), Failure> {
+    let phase = Arc::new(SharedPhase::default());
+    let engine = builder(&settings, &phase).start().map_err(|error| Failure::of_engine(&error.to_string()))?;
+    let node = Node {
+        engine: engine.handle(),
+        plan: engine.plan().clone(),
+        addresses: engine.local_addrs().to_vec(),
+        phase,
+        settings,
+        started: Instant::now(),
+    };
+    Ok((engine, node))
+}
 
+impl Node {
     /// What it was started with.
     pub(crate) fn settings(&self) -> &Settings {
         &self.settings
@@ -136,12 +142,12 @@ impl Node {
 
     /// The engine's plan.
     pub(crate) fn plan(&self) -> &Plan {
-        self.engine.plan()
+        &self.plan
     }
 
     /// Addresses for clients, as bound.
     pub(crate) fn addresses(&self) -> &[SocketAddr] {
-        self.engine.local_addrs()
+        &self.addresses
     }
 
     /// The port that the demo pages connect to.
@@ -166,7 +172,7 @@ impl Node {
 
     /// Open connections of all hubs.
     pub(crate) fn connections(&self) -> usize {
-        self.settings.hubs.iter().map(|hub| self.publisher.connections(hub)).sum()
+        self.engine.connections()
     }
 
     /// Why no client should be sent here, if so.
@@ -185,8 +191,13 @@ impl Node {
 
     /// What the pages show, as JSON.
     pub(crate) fn status(&self) -> Value {
-        let total = self.metrics().total();
-        let hubs: Vec<Value> = self.settings.hubs.iter().map(|name| self.hub_status(name)).collect();
+        let metrics = self.metrics();
+        let total = metrics.total();
+        let hubs: Vec<Value> = metrics
+            .hubs
+            .iter()
+            .map(|hub| json!({ "name": hub.name, "path": hub_path(&hub.name), "connections": hub.connections }))
+            .collect();
         json!({
             "version": env!("CARGO_PKG_VERSION"),
             "state": self.phase.get().name(),
@@ -210,21 +221,14 @@ impl Node {
         })
     }
 
-    fn hub_status(&self, name: &str) -> Value {
-        json!({ "name": name, "path": hub_path(name), "connections": self.publisher.connections(name) })
+    /// Enters `phase`, for everybody who asks.
+    pub(crate) fn enter(&self, phase: Phase) {
+        self.phase.set(phase);
     }
 
-    /// Sends every client away and waits until all are gone, at most the drain period. Blocks.
-    pub(crate) fn drain(&self) {
-        self.phase.set(Phase::Draining);
-        self.engine.drain(self.settings.drain_period);
-        self.phase.set(Phase::Stopped);
-    }
-
-    /// Stops at once.
-    pub(crate) fn stop(&self) {
-        self.phase.set(Phase::Stopped);
-        self.engine.stop();
+    /// Lets the engine stop at once, also in the middle of a drain.
+    pub(crate) fn begin_stop(&self) {
+        self.engine.begin_stop();
     }
 }
 
@@ -233,7 +237,7 @@ pub(crate) fn hub_path(hub: &str) -> String {
     format!("/{hub}")
 }
 
-fn builder(settings: &Settings, phase: &Arc<SharedPhase>) -> EngineBuilder {
+fn builder(settings: &Settings, phase: &Arc<SharedPhase>) -> Builder {
     let mut limits = Limits::default();
     if let Some(connections_max) = settings.connections_max {
         limits.connections_max = connections_max as usize;

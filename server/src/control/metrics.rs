@@ -158,3 +158,83 @@ fn per_core(page: &mut Page, shards: &[ShardMetrics]) {
         segments.sample(&[&core, "used"], shard.log_segments_used).sample(&[&core, "free"], shard.log_segments_free);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::control::exposition::tests::parse;
+    use fanfare_engine::HubMetrics;
+
+    fn snapshot() -> MetricsSnapshot {
+        let shard = |scale: u64| ShardMetrics {
+            deliveries_total: 100 * scale,
+            private_messages_total: 7 * scale,
+            pings_sent_total: 2 * scale,
+            turns_total: 11 * scale,
+            ..ShardMetrics::default()
+        };
+        let hubs = vec![HubMetrics { name: "demo".to_owned(), connections: 3 }];
+        MetricsSnapshot { shards: vec![shard(1), shard(10)], hubs }
+    }
+
+    fn page() -> String {
+        render(&Facts {
+            engine: &snapshot(),
+            connections_max: 18_900,
+            process: ProcessFigures { resident_bytes: 1, open_files: 2, open_files_max: 3 },
+            admin_refused: &[("full", 1)],
+        })
+    }
+
+    /// Every metric of the catalogue, by its place in this file.
+    fn catalogue() -> Vec<&'static Metric> {
+        let plain = SUMMED.iter().chain(&PER_CORE).map(|(metric, _)| metric);
+        let special = [
+            &BUILD, &CONNECTIONS, &CONNECTIONS_MAX, &CLOSED, &REFUSED, &SENT, &DROPPED, &SEGMENTS, &MEMORY, &FILES,
+            &FILES_MAX, &ADMIN_REFUSED,
+        ];
+        plain.chain(special).collect()
+    }
+
+    #[test]
+    fn the_page_parses_and_holds_exactly_the_catalogue() {
+        let families = parse(&page()).expect("the page is in the text format");
+        let catalogue = catalogue();
+        for metric in &catalogue {
+            let (kind, samples) = families.get(metric.name).unwrap_or_else(|| panic!("{} is missing", metric.name));
+            assert_eq!(kind == "counter", metric.kind == Kind::Counter, "{}", metric.name);
+            assert!(!samples.is_empty(), "{} has no sample", metric.name);
+        }
+        assert_eq!(families.len(), catalogue.len());
+    }
+
+    #[test]
+    fn names_and_labels_follow_the_rules() {
+        for metric in catalogue() {
+            let name = metric.name;
+            assert!(name.starts_with("fanfare_"), "{name}");
+            assert_eq!(name.ends_with("_total"), metric.kind == Kind::Counter, "{name}");
+            assert!(metric.help.ends_with('.') && !metric.help.contains('\n'), "{name}");
+            for label in metric.labels {
+                assert!(!["user", "group", "connection"].contains(label), "{name} has an unbounded label {label}");
+            }
+        }
+    }
+
+    #[test]
+    fn sums_and_parts_come_out_of_the_counters() {
+        let page = page();
+        for line in [
+            "fanfare_connections{hub=\"demo\"} 3",
+            "fanfare_connections_limit 18900",
+            "fanfare_messages_sent_total{kind=\"fanout\"} 1100",
+            "fanfare_messages_sent_total{kind=\"direct\"} 55",
+            "fanfare_messages_sent_total{kind=\"ping\"} 22",
+            "fanfare_core_turns_total{core=\"0\"} 11",
+            "fanfare_core_turns_total{core=\"1\"} 110",
+            "fanfare_admin_refused_total{reason=\"full\"} 1",
+        ] {
+            assert!(page.lines().any(|found| found == line), "{line} is not in\n{page}");
+        }
+    }
+}
