@@ -8,7 +8,7 @@ use fanfare_engine::CoreSet;
 
 use crate::cli::{DevArgs, distinct};
 use crate::control::rt::Sender;
-use crate::failure::{Code, Failure, exit};
+use crate::failure::{Code, Failure};
 use crate::life::{self, End, Wish};
 use crate::node::{Node, Settings, hub_path};
 use crate::terminal::Keys;

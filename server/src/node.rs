@@ -10,7 +10,7 @@ use fanfare_engine::{
 };
 use serde_json::{Value, json};
 
-use crate::failure::{Code, Failure};
+use crate::failure::Failure;
 use crate::public::{Public, UserByQuery};
 use crate::relay::Relay;
 

@@ -32,12 +32,12 @@ const SPARE_RUNS_MAX: usize = 64;
 impl Runs {
     /// At most one queue per connection.
     pub fn new(connections_max: usize) -> Self {
-        Self { queues: Slab::new(connections_max), spare: Vec::new() }
+        Self { queues: Slab::new(connections_max as u32), spare: Vec::new() }
     }
 
     /// Queues in use: connections that are more than one run behind.
     pub fn len(&self) -> usize {
-        self.queues.len()
+        self.queues.len() as usize
     }
 
     /// Whether no connection has more than one run.

@@ -2,7 +2,7 @@
 
 use crate::buf::slab::Slab;
 use fanfare_protocol::http::body::BodyDecoder;
-use fanfare_protocol::http::scan::HeadEnd;
+use fanfare_protocol::http::head::HeadEnd;
 use fanfare_protocol::ws::decoder::{Decoder, Role};
 
 /// What a connection is in the middle of.
@@ -33,7 +33,13 @@ pub struct Body {
 
 impl Default for Partial {
     fn default() -> Self {
-        Self { decoder: Decoder::new(Role::Server), bytes: Vec::new(), head_end: HeadEnd::new(), held: Vec::new(), body: None }
+        Self {
+            decoder: Decoder::new(Role::Server),
+            bytes: Vec::new(),
+            head_end: HeadEnd::new(),
+            held: Vec::new(),
+            body: None,
+        }
     }
 }
 
@@ -76,7 +82,7 @@ pub struct Partials {
 impl Partials {
     /// At most one per connection, and `bytes_max` of heap in all of them.
     pub fn new(connections_max: usize, bytes_max: usize) -> Self {
-        Self { slab: Slab::new(connections_max), spare: Vec::new(), bytes: 0, bytes_max }
+        Self { slab: Slab::new(connections_max as u32), spare: Vec::new(), bytes: 0, bytes_max }
     }
 
     /// Takes what `handle` names, or a fresh one, out for work. `handle` is 0 afterwards.
@@ -128,7 +134,7 @@ impl Partials {
 
     /// Connections in the middle of something.
     pub fn len(&self) -> usize {
-        self.slab.len()
+        self.slab.len() as usize
     }
 
     /// Whether every connection is between messages.

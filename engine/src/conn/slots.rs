@@ -161,6 +161,8 @@ pub struct Cold {
     pub turn_bytes: u32,
     /// See `turn_bytes`.
     pub turn: u32,
+    /// The receive that is with the kernel was queued because the socket said there is more.
+    pub more_read: bool,
     /// Why it is being closed (`CloseReason as u8`), 0 while it is not.
     pub close_reason: u8,
 }

@@ -101,11 +101,11 @@ impl Switchboard {
 
     fn negotiate_body(&mut self, head: &RequestHead<'_>, options: &EndpointOptions, identity: &Identity) -> Vec<u8> {
         let mut body = Vec::with_capacity(320);
-        match negotiate::parse_query(head.query(), 0) {
-            Err(error) => negotiate::write_error(&mut body, &error.text()),
+        match negotiate::parse_query(head.query()) {
+            Err(error) => negotiate::write_error(&mut body, &error.to_string()),
             Ok(request) => {
                 let now_s = self.now_s();
-                let id = self.mint.mint(now_s);
+                let id = if request.version == 0 { self.mint.mint_bearer(now_s) } else { self.mint.mint(now_s) };
                 let token = self.mint.token(&id, now_s, identity.user.as_deref());
                 let transports: &[Transport] =
                     if options.transports.websockets { &[Transport::WebSockets] } else { &[] };
@@ -168,11 +168,13 @@ impl Switchboard {
         let id = match given {
             None if upgrade => None,
             None => return self.text(head, 400, RefuseReason::BadRequest, NO_ID),
-            Some(text) => match self.mint.verify(&text, self.now_s(), self.limits.negotiate_ttl_s, identity.user.as_deref()) {
-                Ok(id) => Some(id),
-                Err(_) if self.find_connection_by_bearer(&text).is_some() => return self.bound(head, upgrade),
-                Err(_) => return self.text(head, 404, RefuseReason::UnknownId, UNKNOWN_ID),
-            },
+            Some(text) => {
+                match self.mint.verify(&text, self.now_s(), self.limits.negotiate_ttl_s, identity.user.as_deref()) {
+                    Ok(id) => Some(id),
+                    Err(_) if self.find_connection_by_bearer(&text).is_some() => return self.bound(head, upgrade),
+                    Err(_) => return self.text(head, 404, RefuseReason::UnknownId, UNKNOWN_ID),
+                }
+            }
         };
         if id.is_some_and(|id| self.shared.directory.find(&id.0).is_some()) {
             return self.bound(head, upgrade);
@@ -189,7 +191,12 @@ impl Switchboard {
                 let text = "ServerSentEvents transport not supported by this end point type";
                 self.text(head, 404, RefuseReason::Transport, text)
             }
-            _ => self.text(head, 404, RefuseReason::Transport, "LongPolling transport not supported by this end point type"),
+            _ => self.text(
+                head,
+                404,
+                RefuseReason::Transport,
+                "LongPolling transport not supported by this end point type",
+            ),
         }
     }
 

@@ -12,9 +12,9 @@ use crate::hub::switchboard::{Continuation, Switchboard};
 use crate::ids::ConnectionId;
 use crate::io::Slot;
 use fanfare_protocol::cursor::Progress;
+use fanfare_protocol::error::CloseCode;
 use fanfare_protocol::http::head::{HeadLimits, RequestHead, parse_request};
 use fanfare_protocol::hub::Payload;
-use fanfare_protocol::ws::CloseCode;
 use std::time::Duration;
 
 /// The calling connection and everything it can reach. Lives for one call.

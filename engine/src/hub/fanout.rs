@@ -58,6 +58,11 @@ impl Fans {
         self.list.is_empty()
     }
 
+    /// Whether fans are with the kernel.
+    pub fn is_flying(&self) -> bool {
+        !self.flying.is_empty()
+    }
+
     /// Bytes per member that wait for the flush.
     pub fn pending_bytes(&self) -> usize {
         self.list.iter().map(|fan| fan.runs[0].len.max(fan.runs[1].len) as usize).sum()
@@ -163,8 +168,9 @@ impl Switchboard {
                     && in_crowd(&hot, hub, &self.registry, fan.crowd)
                     && !self.fans.excludes(&fan, slot)
                 {
-                    self.owe(slot, fan.runs[variation(hot.binary)]);
-                    self.counters.deliveries_total.add(1);
+                    let run = fan.runs[variation(hot.binary)];
+                    self.counters.deliveries_total.add(u64::from(run.count));
+                    self.owe(slot, run);
                 }
             }
         }
@@ -187,7 +193,8 @@ impl Switchboard {
         for fan in &fans {
             self.spread_one(fan, plain.then_some(&mut *ready));
         }
-        self.counters.deliveries_total.add(ready.slots.iter().map(|slots| slots.len() as u64).sum());
+        let served = ready.slots.iter().zip(ready.runs).map(|(slots, run)| slots.len() as u64 * u64::from(run.count));
+        self.counters.deliveries_total.add(served.sum());
         self.fans.list = fans;
         self.fans.take_off();
     }
@@ -236,7 +243,7 @@ impl Switchboard {
             return;
         }
         let run = fan.runs[variation(hot.binary)];
-        self.counters.deliveries_total.add(1);
+        self.counters.deliveries_total.add(u64::from(run.count));
         self.owe(slot, run);
     }
 }

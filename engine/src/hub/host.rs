@@ -8,11 +8,11 @@
 
 use crate::event::CloseReason;
 use crate::hub::context::Context;
+use fanfare_protocol::hub::Format;
 use fanfare_protocol::hub::error::BindError;
 use fanfare_protocol::hub::message::Message;
-use fanfare_protocol::hub::raw::{Arguments, Raw};
+use fanfare_protocol::hub::raw::{Arguments, Raw, RawOwned};
 use fanfare_protocol::hub::value::Value;
-use fanfare_protocol::hub::Format;
 use std::fmt;
 
 /// One message of a client for its host.
@@ -34,12 +34,7 @@ pub enum Answer {
     /// Done, with this result.
     Value(Value),
     /// Done, with this result in encoded form (transcoded where the client speaks another format).
-    Encoded {
-        /// The format of `bytes`.
-        format: Format,
-        /// Exactly one value.
-        bytes: Vec<u8>,
-    },
+    Raw(RawOwned),
     /// Failed.
     Error(HandlerError),
     /// There is no such method.
@@ -51,7 +46,7 @@ pub enum Answer {
 impl Answer {
     /// Returns one received argument unchanged.
     pub fn echo(raw: Raw<'_>) -> Self {
-        Self::Encoded { format: raw.format, bytes: raw.bytes.to_vec() }
+        Self::Raw(raw.to_owned())
     }
 }
 

@@ -1,9 +1,11 @@
 //! What we say to a client, before it has a format.
 
 use fanfare_protocol::cursor::{Count, Sink};
+use fanfare_protocol::hub::Payload;
+use fanfare_protocol::hub::error::PayloadError;
 use fanfare_protocol::hub::raw::Raw;
 use fanfare_protocol::hub::value::Value;
-use fanfare_protocol::hub::{Format, Payload, PayloadError, encode};
+use fanfare_protocol::hub::{Format, encode};
 
 /// One hub message to a client.
 #[derive(Clone, Copy, Debug)]
@@ -59,10 +61,10 @@ impl Outgoing<'_> {
             Outgoing::Invocation { target, arguments } => {
                 encode::invocation(format, sink, None, target, arguments)?;
             }
-            Outgoing::Void { id } => encode::completion_void(format, sink, id),
-            Outgoing::Result { id, value } => encode::completion_value(format, sink, id, value),
-            Outgoing::RawResult { id, value } => encode::completion_raw(format, sink, id, value)?,
-            Outgoing::Failure { id, error } => encode::completion_error(format, sink, id, error),
+            Outgoing::Void { id } => encode::completion_void(format, sink, id)?,
+            Outgoing::Result { id, value } => encode::completion_result(format, sink, id, value)?,
+            Outgoing::RawResult { id, value } => encode::completion_result(format, sink, id, value)?,
+            Outgoing::Failure { id, error } => encode::completion_error(format, sink, id, error)?,
             Outgoing::Ping => encode::ping(format, sink),
             Outgoing::Close { error, allow_reconnect } => encode::close(format, sink, error, allow_reconnect),
         }

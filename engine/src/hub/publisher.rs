@@ -8,9 +8,8 @@ use crate::hub::route::Audience;
 use crate::hub::switchboard::{Shared, Switchboard};
 use crate::ids::ConnectionId;
 use crossbeam_queue::ArrayQueue;
-use fanfare_protocol::hub::raw::Arguments;
 use fanfare_protocol::hub::value::Value;
-use fanfare_protocol::hub::{Payload, PayloadError};
+use fanfare_protocol::hub::{Format, Payload, PayloadError};
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -77,10 +76,10 @@ impl OwnedPayload {
             Payload::Ready { json, messagepack } => {
                 Self::Ready { json: json.map(Into::into), messagepack: messagepack.map(Into::into) }
             }
-            Payload::Raw(Arguments { format: fanfare_protocol::hub::Format::Json, bytes, .. }) => {
-                Self::Ready { json: Some(bytes.into()), messagepack: None }
+            Payload::Raw(arguments) if arguments.format() == Format::Json => {
+                Self::Ready { json: Some(arguments.bytes().into()), messagepack: None }
             }
-            Payload::Raw(Arguments { bytes, .. }) => Self::Ready { json: None, messagepack: Some(bytes.into()) },
+            Payload::Raw(arguments) => Self::Ready { json: None, messagepack: Some(arguments.bytes().into()) },
         }
     }
 
@@ -465,4 +464,3 @@ impl PublishTarget<'_> {
         self.publisher.shared.command(self.publisher.shard, wish)
     }
 }
-

@@ -148,9 +148,9 @@ impl Registry {
     pub fn new(hubs: usize, connections_max: usize, limits: &crate::limits::Limits) -> Self {
         Self {
             hubs: (0..hubs).map(|_| HubMembers::default()).collect(),
-            groups: Slab::new(limits.groups_max),
+            groups: Slab::new(limits.groups_max as u32),
             by_key: HashMap::new(),
-            memberships: Slab::new(connections_max),
+            memberships: Slab::new(connections_max as u32),
             key: Vec::new(),
             memberships_max: limits.groups_per_connection_max,
             name_bytes_max: limits.name_bytes_max,
@@ -164,7 +164,12 @@ impl Registry {
 
     /// Groups and users with members.
     pub fn group_count(&self) -> usize {
-        self.groups.len()
+        self.groups.len() as usize
+    }
+
+    /// Memberships of everybody. Walks all lists: for tests.
+    pub fn membership_count(&self) -> usize {
+        self.by_key.values().filter_map(|id| self.group(*id)).map(|group| group.members.len()).sum()
     }
 
     /// A group by handle.
@@ -239,7 +244,7 @@ impl Registry {
     fn create(&mut self) -> Option<GroupId> {
         let key: Box<[u8]> = self.key.as_slice().into();
         let group = Group { key: key.clone(), members: Vec::new(), variations: [0; 2] };
-        let id = GroupId(self.groups.insert(group)?);
+        let id = GroupId(self.groups.insert(group).ok()?);
         self.by_key.insert(key, id);
         Some(id)
     }

@@ -2,6 +2,7 @@
 
 use crate::buf::log::Extents;
 use crate::buf::{Extent, segment::Logs};
+use crate::event::CloseReason;
 use crate::hub::directory::ConnRef;
 use crate::hub::fanout::Crowd;
 use crate::hub::interest::variation;
@@ -10,11 +11,10 @@ use crate::hub::outgoing::Outgoing;
 use crate::hub::publisher::PublishError;
 use crate::hub::registry::{GroupError, HubId};
 use crate::hub::switchboard::Switchboard;
-use crate::event::CloseReason;
 use crate::io::Slot;
 use fanfare_protocol::cursor::Sink;
+use fanfare_protocol::error::CloseCode;
 use fanfare_protocol::hub::Format;
-use fanfare_protocol::ws::CloseCode;
 
 /// One addressee of a message (spec 6.9).
 #[derive(Clone, Copy, Debug)]
@@ -76,7 +76,8 @@ impl Switchboard {
         message: &Outgoing<'_>,
         needed: [bool; 2],
     ) -> Result<(), PublishError> {
-        let encoded = [self.encode(needed[0], Format::Json, message)?, self.encode(needed[1], Format::MessagePack, message)?];
+        let encoded =
+            [self.encode(needed[0], Format::Json, message)?, self.encode(needed[1], Format::MessagePack, message)?];
         let parts = encoded.iter().flatten().map(|runs| runs.len()).max().unwrap_or(0);
         let mut excluded_here = [Slot::default(); 1];
         let many: Vec<Slot>;
@@ -110,7 +111,12 @@ impl Switchboard {
         Ok(())
     }
 
-    fn encode(&mut self, needed: bool, format: Format, message: &Outgoing<'_>) -> Result<Option<Extents>, PublishError> {
+    fn encode(
+        &mut self,
+        needed: bool,
+        format: Format,
+        message: &Outgoing<'_>,
+    ) -> Result<Option<Extents>, PublishError> {
         if !needed {
             return Ok(None);
         }

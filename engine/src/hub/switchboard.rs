@@ -21,13 +21,14 @@ use crate::hub::registry::{Change, GroupError, GroupId, HubId, Registry};
 use crate::hub::route::Leg;
 use crate::ids::{IdKeys, IdMint};
 use crate::interconnect::{Sender, Sleepers};
-use crate::io::{Generation, Slot};
+use crate::io::Slot;
 use crate::limits::Limits;
 use fanfare_protocol::cursor::Sink;
-use fanfare_protocol::hub::session::{Session, Tick};
-use fanfare_protocol::hub::{Format, PayloadError};
-use fanfare_protocol::ws::CloseCode;
-use fanfare_protocol::ws::decoder::DataKind;
+use fanfare_protocol::error::CloseCode;
+use fanfare_protocol::hub::Format;
+use fanfare_protocol::hub::error::PayloadError;
+use fanfare_protocol::hub::session::{Tick, Timing, ticks_from_ms};
+use fanfare_protocol::ws::DataKind;
 use fanfare_protocol::ws::encode::{self, MessageWriter};
 use std::collections::{BinaryHeap, HashMap};
 use std::rc::Rc;
@@ -126,6 +127,8 @@ pub struct Switchboard {
     pub(crate) slots: Slots,
     pub(crate) requests: Slab<Box<[u8]>>,
     pub(crate) mint: IdMint,
+    /// Per endpoint.
+    pub(crate) timings: Vec<Timing>,
 
     pub(crate) logs: Logs,
     pub(crate) owner: SegmentOwner,
@@ -137,6 +140,10 @@ pub struct Switchboard {
     pub(crate) fans: Fans,
     pub(crate) crowd_scratch: Vec<Slot>,
     pub(crate) legs_scratch: Vec<Leg>,
+    /// With fewer segments free, the oldest held one is taken from its readers.
+    pub(crate) log_low_water: usize,
+    /// The segment that is being taken.
+    pub(crate) evicting: Option<SegmentId>,
     /// One per shard; `None` in our own place.
     pub(crate) senders: Vec<Option<Sender<Note>>>,
     /// Shards that were sent notes in this turn, one bit each.
@@ -146,6 +153,8 @@ pub struct Switchboard {
     pub(crate) dirty: Vec<Slot>,
     /// Connections to close.
     pub(crate) closing: Vec<Slot>,
+    /// Connections to read from in the next turn.
+    pub(crate) retry: Vec<ConnRef>,
     /// Connections over their bounds: the slow policy acts on them after the flush.
     pub(crate) over: Vec<Slot>,
     /// Connections whose held invocations may go on.
@@ -178,7 +187,12 @@ impl From<PayloadError> for TellError {
 
 impl Switchboard {
     /// A shard with nobody on it. `None`: the shard's log has an owner already.
-    pub(crate) fn new(shard: u8, shared: Arc<Shared>, slots: usize, senders: Vec<Option<Sender<Note>>>) -> Option<Self> {
+    pub(crate) fn new(
+        shard: u8,
+        shared: Arc<Shared>,
+        slots: usize,
+        senders: Vec<Option<Sender<Note>>>,
+    ) -> Option<Self> {
         let limits = Rc::new(shared.limits.clone());
         Some(Self {
             shard,
@@ -187,7 +201,7 @@ impl Switchboard {
             endpoints: shared.endpoints.iter().cloned().collect(),
             counters: shared.counters[shard as usize].clone(),
             slots: Slots::new(slots, limits.partial_bytes_max),
-            requests: Slab::new(slots as u32),
+            requests: Slab::new(2 * slots as u32),
             mint: IdMint::new(shared.keys.clone(), shard),
             logs: shared.logs.clone(),
             owner: shared.logs.owner(shard)?,
@@ -202,7 +216,11 @@ impl Switchboard {
             noted: 0,
             dirty: Vec::new(),
             closing: Vec::new(),
+            retry: Vec::new(),
             over: Vec::new(),
+            timings: crate::shard::timings(&shared.endpoints),
+            log_low_water: (shared.logs.segments() as usize / 8).clamp(3, 32),
+            evicting: None,
             unheld: Vec::new(),
             drained: Vec::new(),
             drained_work: HashMap::new(),
@@ -215,7 +233,7 @@ impl Switchboard {
 
     /// Now, in the sessions' unit.
     pub(crate) fn tick(&self) -> Tick {
-        Tick::from_us(self.now_us)
+        Tick::from_ms(self.now_us / 1000)
     }
 
     /// Seconds since the engine started, for ids.
@@ -275,10 +293,25 @@ impl Switchboard {
         if hot.more != 0 && outbox::run_count(hot, runs) > self.limits.outbox_runs_max {
             self.over.push(slot);
         }
+        self.make_dirty(slot);
+    }
+
+    /// Puts the connection on the list of this turn's sends.
+    pub(crate) fn make_dirty(&mut self, slot: Slot) {
         let hot = self.slots.hot_mut(slot);
         if !hot.flags.has(Flags::DIRTY) {
             hot.flags.set(Flags::DIRTY);
             self.dirty.push(slot);
+        }
+    }
+
+    /// Puts the connection on the list of those that are read from in the next turn.
+    pub(crate) fn want_read(&mut self, slot: Slot) {
+        let reference = self.reference(slot);
+        let hot = self.slots.hot_mut(slot);
+        if !hot.flags.has(Flags::RETRY) {
+            hot.flags.set(Flags::RETRY);
+            self.retry.push(reference);
         }
     }
 
@@ -305,7 +338,13 @@ impl Switchboard {
         }
     }
 
-    fn write_private(&mut self, format: Format, message: &Outgoing<'_>) -> Result<Extents, TellError> {
+    /// Bytes owed to clients that are behind, for the gauge.
+    pub(crate) fn count_owed(&mut self) {
+        let owed = (0..self.slots.len()).map(|index| u64::from(self.slots.hot(Slot(index as u32)).owed_bytes)).sum();
+        self.counters.outbox_bytes.set(owed);
+    }
+
+    pub(crate) fn write_private(&mut self, format: Format, message: &Outgoing<'_>) -> Result<Extents, TellError> {
         let body = message.len(format)?;
         let kind = data_kind(format);
         let write = |writer: &mut LogWriter<'_>| {
@@ -385,9 +424,17 @@ impl Switchboard {
         self.owner.stamp(|shard| senders[shard as usize].as_ref().map_or(0, Sender::position));
     }
 
+    /// Takes a segment of ours from its readers, here and on the other shards.
+    pub(crate) fn evict_everywhere(&mut self, segment: SegmentId) {
+        self.counters.evictions_total.add(1);
+        self.evict(segment);
+        for shard in 0..self.senders.len() as u8 {
+            self.note(shard, Note::Evict { segment });
+        }
+    }
+
     /// Closes whoever owes us the reading of `segment`: the log is more important than the slowest reader.
     pub(crate) fn evict(&mut self, segment: SegmentId) {
-        self.counters.evictions_total.add(1);
         for index in 0..self.slots.len() {
             let slot = Slot(index as u32);
             let (hot, runs) = self.slots.outbox(slot);
@@ -459,7 +506,7 @@ impl Switchboard {
         if let Change::First(_) = change {
             let hash = self.registry.name_hash(hub, kind, name);
             self.shared.interest.name(self.shard, hash, 1);
-            self.counters.groups.set(u64::from(self.registry.group_count()));
+            self.counters.groups.set(self.registry.group_count() as u64);
         }
         Ok(())
     }
@@ -480,7 +527,7 @@ impl Switchboard {
         if let Change::Last { name_hash } = change {
             self.fans.forget_group(group);
             self.shared.interest.name(self.shard, name_hash, -1);
-            self.counters.groups.set(u64::from(self.registry.group_count()));
+            self.counters.groups.set(self.registry.group_count() as u64);
         }
     }
 
@@ -549,7 +596,7 @@ impl Switchboard {
         }
         self.catch_up(slot);
         let tick = self.tick();
-        let limit = Tick::from_ms(self.limits.close_timeout_ms);
+        let limit = ticks_from_ms(self.limits.close_timeout_ms);
         let hot = self.slots.hot_mut(slot);
         hot.state = State::Farewell;
         hot.session.begin_close(tick, limit);
@@ -558,7 +605,7 @@ impl Switchboard {
             hot.flags.set(Flags::CLOSE_WHEN_SENT);
         }
         // What waits to be read, and the peer's goodbye, is still to come: it is read and thrown away.
-        hot.flags.set(Flags::READ_AGAIN);
+        self.want_read(slot);
         self.slots.cold_mut(slot).close_reason = reason as u8;
         self.depart(slot, reason);
     }
@@ -623,9 +670,7 @@ impl Switchboard {
             Answer::Later => return,
             Answer::Void => Outgoing::Void { id },
             Answer::Value(value) => Outgoing::Result { id, value },
-            Answer::Encoded { format, bytes } => {
-                Outgoing::RawResult { id, value: fanfare_protocol::hub::raw::Raw { format: *format, bytes } }
-            }
+            Answer::Raw(value) => Outgoing::RawResult { id, value: value.as_raw() },
             Answer::Unknown => {
                 text = unknown_method_text(target);
                 Outgoing::Failure { id, error: &text }
@@ -651,11 +696,8 @@ impl Switchboard {
         let reference = self.reference(slot);
         let cold = self.slots.cold_mut(slot);
         cold.running = cold.running.saturating_sub(1);
-        let idle = cold.running == 0;
         let hot = self.slots.hot_mut(slot);
-        if idle {
-            hot.session.resume_client_timeout(tick);
-        }
+        hot.session.resume_client_timeout(tick);
         if hot.flags.take(Flags::BUSY) {
             self.unheld.push(reference);
         }
@@ -718,6 +760,51 @@ impl Switchboard {
                 }
             }
         }
+    }
+}
+
+impl Switchboard {
+    /// What must hold between turns. For tests: it walks everything.
+    pub(crate) fn check(&self) -> Result<(), String> {
+        let mut runs_owed = 0;
+        let (mut members, mut memberships) = (0, 0);
+        for index in 0..self.slots.len() {
+            let slot = Slot(index as u32);
+            let hot = self.slots.hot(slot);
+            let owed: u64 = outbox::iter(hot, &self.slots.runs).map(|run| u64::from(run.len)).sum();
+            runs_owed += outbox::run_count(hot, &self.slots.runs) as u64;
+            if owed != u64::from(hot.owed_bytes) {
+                return Err(format!("{slot:?}: {owed} bytes in runs, {} counted", hot.owed_bytes));
+            }
+            if matches!(hot.state, State::Free | State::Closing) && (owed > 0 || hot.partial != 0 || hot.groups != 0) {
+                return Err(format!("{slot:?} is {:?} and still owns something", hot.state));
+            }
+            members += usize::from(hot.flags.has(Flags::MEMBER));
+            memberships += self.registry.memberships(hot.groups).len();
+            if hot.flags.has(Flags::MEMBER) {
+                let hub = self.hub_of(hot.endpoint);
+                if self.registry.hub(hub).slots.get(hot.member_position as usize) != Some(&slot) {
+                    return Err(format!("{slot:?} is not where its record says in the hub's list"));
+                }
+            }
+        }
+        if self.holdings.total() < runs_owed {
+            return Err(format!("{runs_owed} runs are owed, {} held", self.holdings.total()));
+        }
+        if self.fans.is_empty() && !self.fans.is_flying() && self.holdings.total() != runs_owed {
+            return Err(format!("{runs_owed} runs are owed, {} held, nothing is flying", self.holdings.total()));
+        }
+        let listed: usize = (0..self.hosts.len()).map(|hub| self.registry.hub(HubId(hub as u16)).slots.len()).sum();
+        if listed != members || self.counters.connections_open.get() != members as u64 {
+            return Err(format!(
+                "{members} members, {listed} listed, {} counted",
+                self.counters.connections_open.get()
+            ));
+        }
+        if self.registry.membership_count() != memberships {
+            return Err(format!("{memberships} memberships reachable, {} kept", self.registry.membership_count()));
+        }
+        Ok(())
     }
 }
 

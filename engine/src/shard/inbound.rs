@@ -13,15 +13,15 @@ use crate::hub::switchboard::Switchboard;
 use crate::io::Slot;
 use crate::limits::LINGER_BYTES_MAX;
 use fanfare_protocol::cursor::Progress;
-use fanfare_protocol::error::HttpError;
+use fanfare_protocol::error::{CloseCode, HttpError};
 use fanfare_protocol::http::body::{BodyDecoder, BodyPiece};
 use fanfare_protocol::http::head::{BodyLength, HeadLimits, parse_request};
 use fanfare_protocol::http::response;
 use fanfare_protocol::hub::message::Message;
-use fanfare_protocol::hub::{Format, decode, handshake};
+use fanfare_protocol::hub::{Format, decode_one, handshake, message_len};
 use fanfare_protocol::ws::decoder::Event;
 use fanfare_protocol::ws::encode::{self, MessageWriter};
-use fanfare_protocol::ws::{CloseCode, OpCode};
+use fanfare_protocol::ws::{DataKind, OpCode};
 
 /// What became of a run of hub messages.
 enum Flow {
@@ -76,7 +76,8 @@ impl Switchboard {
             return;
         }
         let mut partial = self.take_partial(slot);
-        let goodbye = partial.decoder.handle_bytes(bytes).any(|event| matches!(event, Ok(Event::Close { .. }) | Err(_)));
+        let goodbye =
+            partial.decoder.handle_bytes(bytes).any(|event| matches!(event, Ok(Event::Close { .. }) | Err(_)));
         self.keep_partial(slot, partial);
         if goodbye {
             self.peer_done(slot);
@@ -278,7 +279,7 @@ impl Switchboard {
         slot: Slot,
         partial: &mut Partial,
         options: EchoOptions,
-        (kind, first, fin): (fanfare_protocol::ws::decoder::DataKind, bool, bool),
+        (kind, first, fin): (DataKind, bool, bool),
         payload: &[u8],
     ) {
         // Pieces go back as fragments at once. Only the count of the message so far is kept, as 8 bytes.
@@ -309,14 +310,15 @@ impl Switchboard {
     /// A piece of the client's stream of hub messages; frames do not matter (spec 2.3).
     fn handle_payload(&mut self, slot: Slot, partial: &mut Partial, payload: &[u8]) {
         if partial.bytes.is_empty() {
-            if let Flow::Rest(at) = self.handle_messages(slot, partial, payload) {
+            if let Flow::Rest(at) = self.handle_messages(slot, partial, payload, 0) {
                 partial.bytes.extend_from_slice(&payload[at..]);
             }
             return;
         }
         let mut stored = std::mem::take(&mut partial.bytes);
+        let searched = stored.len();
         stored.extend_from_slice(payload);
-        match self.handle_messages(slot, partial, &stored) {
+        match self.handle_messages(slot, partial, &stored, searched) {
             Flow::Rest(at) => {
                 stored.drain(..at);
                 partial.bytes = stored;
@@ -329,12 +331,13 @@ impl Switchboard {
         }
     }
 
-    fn handle_messages(&mut self, slot: Slot, partial: &mut Partial, bytes: &[u8]) -> Flow {
+    /// The first `searched` bytes are known not to end the first message.
+    fn handle_messages(&mut self, slot: Slot, partial: &mut Partial, bytes: &[u8], mut searched: usize) -> Flow {
         let mut at = 0;
         while at < bytes.len() {
             let used = match self.slots.hot(slot).state {
                 State::Handshake => self.handle_handshake(slot, &bytes[at..]),
-                State::Open => self.handle_message(slot, partial, &bytes[at..]),
+                State::Open => self.handle_message(slot, partial, &bytes[at..], std::mem::take(&mut searched)),
                 _ => return Flow::Stop,
             };
             match used {
@@ -393,12 +396,13 @@ impl Switchboard {
     }
 
     /// One hub message off the front of `bytes`. `Some(0)`: not whole yet. `None`: the connection ends.
-    fn handle_message(&mut self, slot: Slot, partial: &mut Partial, bytes: &[u8]) -> Option<usize> {
+    fn handle_message(&mut self, slot: Slot, partial: &mut Partial, bytes: &[u8], searched: usize) -> Option<usize> {
         let format = self.format(slot);
         let bytes_max = self.options(slot).map_or(0, |options| options.message_bytes_max);
-        match decode(format, bytes, bytes_max) {
-            Ok(Progress::NeedMore) => Some(0),
-            Ok(Progress::Done(message, used)) => {
+        let length = message_len(format, bytes, searched, bytes_max);
+        match length.and_then(|length| length.map(|n| decode_one(format, &bytes[..n]).map(|m| (m, n))).transpose()) {
+            Ok(None) => Some(0),
+            Ok(Some((message, used))) => {
                 self.counters.messages_received_total.add(1);
                 let tick = self.tick();
                 let is_ping = matches!(message, Message::Ping);
@@ -407,7 +411,8 @@ impl Switchboard {
                 Some(used)
             }
             Err(error) => {
-                let reason = if error.is_too_large() { CloseReason::MessageTooLarge } else { CloseReason::ProtocolError };
+                let reason =
+                    if error.is_too_large() { CloseReason::MessageTooLarge } else { CloseReason::ProtocolError };
                 self.offend(slot, reason, &error.to_string());
                 None
             }
@@ -420,7 +425,9 @@ impl Switchboard {
             Message::Close { .. } => {
                 self.farewell(slot, CloseReason::Normal, Some((None, false)), CloseCode::NORMAL);
             }
-            Message::Invocation { .. } if self.must_wait(slot) => self.hold(slot, partial, raw),
+            Message::Invocation { .. } if self.must_wait(slot) || !partial.held.is_empty() => {
+                self.hold(slot, partial, raw)
+            }
             _ => self.dispatch_to_host(slot, message, raw),
         }
     }
@@ -501,7 +508,7 @@ impl Switchboard {
         let held = std::mem::take(&mut partial.held);
         let mut at = 0;
         while at < held.len() && !self.must_wait(slot) {
-            match self.handle_message(slot, &mut partial, &held[at..]) {
+            match self.handle_message(slot, &mut partial, &held[at..], 0) {
                 Some(used) if used > 0 => at += used,
                 _ => break,
             }
@@ -522,8 +529,7 @@ impl Switchboard {
         let soft = self.limits.outbox_soft_bytes as u32;
         let hot = self.slots.hot_mut(slot);
         if hot.owed_bytes <= soft && hot.flags.take(Flags::PAUSED) {
-            hot.flags.set(Flags::READ_AGAIN);
+            self.want_read(slot);
         }
     }
-
 }

@@ -18,8 +18,8 @@ use crate::limits::{self, INBOUND_BYTES_PER_TURN, READ_ROUNDS_MAX};
 use outbound::Flights;
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use sweep::Sweeper;
+pub(crate) use sweep::timings;
 
 /// How a shard is going.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,7 +75,14 @@ const BUSY_WANT: u32 = 512;
 
 impl<I: Io> Shard<I> {
     /// A shard that listens where `io` was told to. `None`: there is a shard of that number already.
-    pub(crate) fn new(number: u8, mut io: I, pool: RecvPool, shared: Arc<Shared>, slots: usize, links: Links) -> Option<Self> {
+    pub(crate) fn new(
+        number: u8,
+        mut io: I,
+        pool: RecvPool,
+        shared: Arc<Shared>,
+        slots: usize,
+        links: Links,
+    ) -> Option<Self> {
         let mut board = Switchboard::new(number, shared, slots, links.senders)?;
         board.now_us = io.now_us();
         io.accept();
@@ -273,7 +280,8 @@ impl<I: Io> Shard<I> {
     }
 
     fn is_more_read(&mut self, slot: Slot, generation: Generation) -> bool {
-        self.board.slots.live(slot, generation).is_some_and(|hot| hot.flags.take(Flags::MORE_READ))
+        let live = self.board.slots.live(slot, generation).is_some();
+        live && std::mem::take(&mut self.board.slots.cold_mut(slot).more_read)
     }
 
     /// After some input: read on at once if there is more, unless this connection has had its share of the turn.
@@ -297,7 +305,8 @@ impl<I: Io> Shard<I> {
         } else if spent {
             self.board.want_read(slot);
         } else {
-            hot.flags.set(Flags::RECV_INFLIGHT | Flags::MORE_READ);
+            hot.flags.set(Flags::RECV_INFLIGHT);
+            self.board.slots.cold_mut(slot).more_read = true;
             self.more_reads += 1;
             self.io.recv(slot, generation);
         }
@@ -352,7 +361,7 @@ impl<I: Io> Shard<I> {
 
     fn closed(&mut self, slot: Slot) {
         debug_assert_eq!(self.board.slots.hot(slot).state, State::Closing);
-        if self.board.slots.hot_mut(slot).flags.take(Flags::MORE_READ) {
+        if std::mem::take(&mut self.board.slots.cold_mut(slot).more_read) {
             self.more_reads = self.more_reads.saturating_sub(1);
         }
         self.board.slots.vacate(slot);
@@ -413,10 +422,5 @@ impl<I: Io> Shard<I> {
     /// The tables, for those who drive a shard by hand.
     pub(crate) fn board_mut(&mut self) -> &mut Switchboard {
         &mut self.board
-    }
-
-    /// Whether new connections are turned away.
-    pub(crate) fn is_draining(&self) -> bool {
-        self.board.shared.draining.load(Ordering::Relaxed)
     }
 }

@@ -10,9 +10,9 @@ use crate::hub::outgoing::Outgoing;
 use crate::hub::switchboard::Switchboard;
 use crate::io::{Io, Slot};
 use crate::shard::{Phase, Shard};
+use fanfare_protocol::error::CloseCode;
 use fanfare_protocol::hub::Format;
 use fanfare_protocol::hub::session::{Tick, Timeout, Timing, ticks_from_ms};
-use fanfare_protocol::ws::CloseCode;
 
 /// Microseconds between two steps.
 const STEP_US: u64 = 100_000;
