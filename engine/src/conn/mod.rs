@@ -1,0 +1,5 @@
+//! One connection: its records, its life, its bytes. Knows `buf`, `io`'s names, `limits` and `protocol`; never a hub.
+
+pub mod outbox;
+pub mod partial;
+pub mod slots;
