@@ -28,8 +28,7 @@ impl HubHandler for Quotes {
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let engine =
-        Engine::builder().listen("127.0.0.1:9000").hub("quotes", HubOptions::default(), Quotes).start()?;
+    let engine = Engine::builder().listen("127.0.0.1:9000").hub("quotes", HubOptions::default(), Quotes).start()?;
     eprintln!("serving on {:?} for {TICKS} seconds", engine.local_addrs());
     let publisher = engine.publisher();
     for tick in 0..TICKS {

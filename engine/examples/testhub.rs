@@ -10,7 +10,9 @@ use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use fanfare_engine::{Answer, EchoOptions, EndpointOptions, Engine, EngineBuilder, HandlerError, HubOptions, Limits};
+use fanfare_engine::{
+    Answer, EchoOptions, EndpointOptions, Engine, EngineBuilder, HandlerError, HubOptions, Limits, Transports,
+};
 
 #[path = "testhub/bind.rs"]
 mod bind;
@@ -37,6 +39,8 @@ const LARGE_MESSAGE_BYTES_MAX: usize = 32 << 20;
 const ECHO_MESSAGE_BYTES_MAX: usize = 64 << 20;
 /// What one client may owe: the largest echo, framed, and some.
 const OUTBOX_BYTES_MAX: usize = 80 << 20;
+/// Several of the largest answers at once.
+const LOG_BYTES_MAX: usize = 512 << 20;
 /// How long a client may leave what it is owed unread: SignalR's TransportSendTimeout.
 const OUTBOX_AGE_MAX_MS: u32 = 10_000;
 /// SignalR's grace for closing all connections.
@@ -95,29 +99,30 @@ fn common() -> EndpointOptions {
     EndpointOptions {
         detailed_errors: true,
         keep_request: true,
-        negotiate_headers: vec![(
-            endpoints::NEGOTIATE_COOKIE.0.to_owned(),
-            endpoints::NEGOTIATE_COOKIE.1.to_owned(),
-        )],
+        negotiate_headers: vec![(endpoints::NEGOTIATE_COOKIE.0.to_owned(), endpoints::NEGOTIATE_COOKIE.1.to_owned())],
         ..EndpointOptions::default()
     }
 }
 
 fn build(options: &Options) -> EngineBuilder {
-    let fast = EndpointOptions {
-        keep_alive_ms: 1_000,
-        client_timeout_ms: 3_000,
-        handshake_timeout_ms: 2_000,
-        ..common()
+    let fast =
+        EndpointOptions { keep_alive_ms: 1_000, client_timeout_ms: 3_000, handshake_timeout_ms: 2_000, ..common() };
+    let limits = Limits {
+        outbox_bytes_max: OUTBOX_BYTES_MAX,
+        outbox_age_max_ms: OUTBOX_AGE_MAX_MS,
+        log_bytes_max: LOG_BYTES_MAX,
+        ..Limits::default()
     };
-    let limits =
-        Limits { outbox_bytes_max: OUTBOX_BYTES_MAX, outbox_age_max_ms: OUTBOX_AGE_MAX_MS, ..Limits::default() };
     let mut builder = Engine::builder()
         .listen(options.listen)
         .limits(limits)
         .hub(HUB, HubOptions { endpoint: common() }, methods::TestHub)
         .endpoint("/testhub", HUB, common())
-        .endpoint("/testhub-nowebsockets", HUB, EndpointOptions { transports: Transports::NONE, ..common() })
+        .endpoint(
+            "/testhub-nowebsockets",
+            HUB,
+            EndpointOptions { transports: Transports { websockets: false }, ..common() },
+        )
         .endpoint("/testhub-large", HUB, EndpointOptions { message_bytes_max: LARGE_MESSAGE_BYTES_MAX, ..common() })
         .endpoint("/testhub-fast", HUB, fast)
         .endpoint("/authorizedhub", HUB, EndpointOptions { detailed_errors: false, ..common() })

@@ -1,6 +1,7 @@
 //! Reading arguments as the types the contract names, and building the values it answers with.
 
 use fanfare_engine::{HandlerError, Invocation, Value};
+use fanfare_protocol::hub::error::BindError;
 use fanfare_protocol::hub::raw::Raw;
 
 /// Longest string or byte array this hub makes up for a client.
@@ -19,7 +20,7 @@ pub(crate) fn text_or_null(call: &Invocation<'_>, at: usize) -> Result<Value, Ha
 /// What the contract calls `int`: 32 bits.
 pub(crate) fn int(raw: Raw<'_>) -> Result<i32, HandlerError> {
     let wide = raw.as_i64()?;
-    i32::try_from(wide).map_err(|_| HandlerError::BadArguments(format!("{wide} does not fit an int.")))
+    i32::try_from(wide).map_err(|_| BindError::Range.into())
 }
 
 /// `int[]`.
@@ -37,10 +38,11 @@ pub(crate) fn texts(call: &Invocation<'_>, at: usize) -> Result<Vec<String>, Han
 /// A number of characters or bytes to make up.
 pub(crate) fn length(call: &Invocation<'_>, at: usize) -> Result<usize, HandlerError> {
     let wanted = int(call.arg(at)?)?;
+    // The types fit, the size is this hub's own rule.
     usize::try_from(wanted)
         .ok()
         .filter(|length| *length <= LARGE_BYTES_MAX)
-        .ok_or_else(|| HandlerError::BadArguments(format!("{wanted} is not a length from 0 to {LARGE_BYTES_MAX}.")))
+        .ok_or_else(|| HandlerError::Hub(format!("{wanted} is not a length from 0 to {LARGE_BYTES_MAX}.")))
 }
 
 /// `0123456789abcdef` repeated and cut.
@@ -51,9 +53,4 @@ pub(crate) fn large_string(length: usize) -> Value {
 /// Byte i = i mod 256.
 pub(crate) fn large_binary(length: usize) -> Value {
     Value::Bin((0..=u8::MAX).cycle().take(length).collect())
-}
-
-/// An object with these properties, names as written.
-pub(crate) fn object<const N: usize>(properties: [(&str, Value); N]) -> Value {
-    Value::Map(properties.into_iter().map(|(name, value)| (Value::Str(name.to_owned()), value)).collect())
 }

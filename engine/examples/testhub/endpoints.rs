@@ -25,7 +25,7 @@ impl HttpHandler for Endpoints {
 
 /// Sends the client to `/testhub` of the host it asked. The empty token leaves the client's own in force.
 fn redirect(request: &HttpRequest<'_>) -> HttpAnswer {
-    let Some(host) = request.header("Host").filter(|host| is_host(host)) else {
+    let Some(host) = request.header("host").and_then(host_text) else {
         return HttpAnswer::text(400, "A Host header is needed to say where the redirect goes.");
     };
     let body = format!("{{\"url\":\"http://{host}/testhub?numRedirects=1\",\"accessToken\":\"\"}}");
@@ -34,7 +34,8 @@ fn redirect(request: &HttpRequest<'_>) -> HttpAnswer {
     answer
 }
 
-/// Only what a host and port are written with goes back into the JSON.
-fn is_host(host: &str) -> bool {
-    !host.is_empty() && host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-_:[]".contains(&byte))
+/// The header as text, if it has only what a host and port are written with: it goes into JSON as it is.
+fn host_text(header: &[u8]) -> Option<&str> {
+    let sound = |byte: &u8| byte.is_ascii_alphanumeric() || b".-_:[]".contains(byte);
+    std::str::from_utf8(header).ok().filter(|host| !host.is_empty() && header.iter().all(sound))
 }

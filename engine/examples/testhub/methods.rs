@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use fanfare_engine::{Answer, Context, HandlerError, HubHandler, Invocation, Value};
+use fanfare_protocol::hub::error::BindError;
 use fanfare_protocol::hub::raw::Raw;
 
 use super::Outcome;
-use super::bind::{int, ints, large_binary, large_string, length, object, text, text_or_null};
+use super::bind::{int, ints, large_binary, large_string, length, text, text_or_null};
 use super::sends;
 
 /// Longest `Delay`.
@@ -19,7 +20,7 @@ type Method = fn(&mut Context<'_>, &Invocation<'_>) -> Outcome;
 /// One row a method: its name, how many arguments it binds, and what it does.
 const METHODS: &[(&str, usize, Method)] = &[
     ("Echo", 1, |_, call| Ok(Answer::Value(Value::Str(text(call, 0)?)))),
-    ("GetCallerConnectionId", 0, |cx, _| Ok(Answer::Value(Value::Str(cx.connection_id().to_owned())))),
+    ("GetCallerConnectionId", 0, |cx, _| Ok(Answer::Value(Value::Str(cx.connection_id())))),
     ("GetUserName", 0, |cx, _| Ok(optional(cx.user().map(str::to_owned)))),
     ("GetActiveTransportName", 0, |cx, _| Ok(Answer::Value(Value::Str(cx.transport().to_owned())))),
     ("GetNumRedirects", 0, num_redirects),
@@ -49,28 +50,52 @@ const METHODS: &[(&str, usize, Method)] = &[
     ("SendToGroupExcept", 3, sends::send_to_group_except),
     ("SendToUser", 2, sends::send_to_user),
     ("SendToConnection", 2, sends::send_to_connection),
-    ("AskClient", 2, |_, _| Err(HandlerError::Hub("This build of testhub asks clients for no results yet.".to_owned()))),
+    ("AskClient", 2, |_, _| {
+        Err(HandlerError::Hub("This build of testhub asks clients for no results yet.".to_owned()))
+    }),
 ];
 
-/// Methods of the contract that give a stream back; a later step of the project.
+/// Methods of the contract that give a stream back.
 const STREAMS_OUT: &[&str] =
     &["Stream", "EmptyStream", "InfiniteStream", "StreamThrowException", "Counter", "FailingStream", "MirrorStream"];
-/// Methods of the contract that take a client's stream and answer once; a later step of the project.
+/// Methods of the contract that take a client's stream and answer once.
 const STREAMS_IN: &[&str] = &["StreamingConcat", "UploadStream", "SumStream", "ConcatTwoStreams", "PrefixStream"];
+const NO_STREAMS: &str = "This build of testhub has no streams yet.";
 
 /// The hub class of the contract, mapped on several endpoints.
 pub(crate) struct TestHub;
 
 impl HubHandler for TestHub {
     fn invoke(&self, cx: &mut Context<'_>, call: &Invocation<'_>) -> Answer {
-        if STREAMS_OUT.iter().chain(STREAMS_IN).any(|name| call.is(name)) {
-            return Answer::Error(HandlerError::Hub("This build of testhub has no streams yet.".to_owned()));
+        match (named(STREAMS_OUT, call), call.streaming()) {
+            (true, false) => return wrong_streaming(call, "streaming", "non-streaming"),
+            (true, true) => return Answer::Error(HandlerError::Hub(NO_STREAMS.to_owned())),
+            (false, _) => {}
         }
-        let Some((_, arguments, method)) = METHODS.iter().find(|(name, _, _)| call.is(name)) else {
-            return Answer::Unknown;
-        };
-        call.expect(*arguments).and_then(|()| method(cx, call)).unwrap_or_else(Answer::Error)
+        let method = METHODS.iter().find(|(name, _, _)| call.is(name));
+        let takes_stream = named(STREAMS_IN, call);
+        match method {
+            _ if call.streaming() && (takes_stream || method.is_some()) => {
+                wrong_streaming(call, "non-streaming", "streaming")
+            }
+            _ if takes_stream => Answer::Error(HandlerError::Hub(NO_STREAMS.to_owned())),
+            Some((_, arguments, method)) => {
+                call.expect(*arguments).and_then(|()| method(cx, call)).unwrap_or_else(Answer::Error)
+            }
+            None => Answer::Unknown,
+        }
     }
+}
+
+fn named(names: &[&str], call: &Invocation<'_>) -> bool {
+    names.iter().any(|name| call.is(name))
+}
+
+/// Spec 6.4: the method and the call disagree about streaming.
+fn wrong_streaming(call: &Invocation<'_>, method: &str, invocation: &str) -> Answer {
+    let target = call.target();
+    let text = format!("The client attempted to invoke the {method} '{target}' method with a {invocation} invocation.");
+    Answer::Error(HandlerError::WrongStreaming(text))
 }
 
 fn optional(text: Option<String>) -> Answer {
@@ -85,15 +110,13 @@ fn to_caller(cx: &mut Context<'_>, method: &str, argument: Value) -> Outcome {
 fn num_redirects(cx: &mut Context<'_>, _call: &Invocation<'_>) -> Outcome {
     let count = match cx.query("numRedirects") {
         None => 0,
-        Some(text) => text
-            .parse()
-            .map_err(|_| HandlerError::Failed { kind: "FormatException".to_owned(), message: text.to_string() })?,
+        Some(text) => text.parse().map_err(|_| HandlerError::failed("FormatException", text))?,
     };
     Ok(Answer::Value(Value::Int(count)))
 }
 
 fn throw_exception(_cx: &mut Context<'_>, call: &Invocation<'_>) -> Outcome {
-    Err(HandlerError::Failed { kind: "InvalidOperationException".to_owned(), message: text(call, 0)? })
+    Err(HandlerError::failed("InvalidOperationException", text(call, 0)?))
 }
 
 /// A property the contract names, or null where the client left it out.
@@ -120,20 +143,20 @@ fn read_bytes(raw: Raw<'_>) -> Result<Value, HandlerError> {
 fn read_date(raw: Raw<'_>) -> Result<Value, HandlerError> {
     match raw.value()? {
         date @ (Value::Str(_) | Value::Timestamp { .. }) => Ok(date),
-        other => Err(HandlerError::BadArguments(format!("{other:?} is not a date."))),
+        _ => Err(BindError::Timestamp.into()),
     }
 }
 
 fn send_custom_object(cx: &mut Context<'_>, call: &Invocation<'_>) -> Outcome {
     let given = call.arg(0)?;
     let custom =
-        object([("Name", property(given, "Name", read_text)?), ("Value", property(given, "Value", read_int)?)]);
+        Value::object([("Name", property(given, "Name", read_text)?), ("Value", property(given, "Value", read_int)?)]);
     to_caller(cx, "CustomObject", custom)
 }
 
 fn echo_complex_object(_cx: &mut Context<'_>, call: &Invocation<'_>) -> Outcome {
     let given = call.arg(0)?;
-    Ok(Answer::Value(object([
+    Ok(Answer::Value(Value::object([
         ("ByteArray", property(given, "ByteArray", read_bytes)?),
         ("DateTime", property(given, "DateTime", read_date)?),
         ("Guid", property(given, "Guid", read_text)?),
@@ -143,7 +166,7 @@ fn echo_complex_object(_cx: &mut Context<'_>, call: &Invocation<'_>) -> Outcome 
 }
 
 fn complex_object() -> Value {
-    object([
+    Value::object([
         ("ByteArray", Value::Bin(vec![1, 2, 3])),
         ("DateTime", Value::Timestamp { seconds: MILLENNIUM_S, nanos: 0 }),
         ("Guid", Value::Str("00010203-0405-0607-0706-050403020100".to_owned())),
@@ -153,7 +176,7 @@ fn complex_object() -> Value {
 }
 
 fn echo_many(_cx: &mut Context<'_>, call: &Invocation<'_>) -> Outcome {
-    Ok(Answer::Value(object([
+    Ok(Answer::Value(Value::object([
         ("a", Value::Str(text(call, 0)?)),
         ("b", Value::Int(call.arg(1)?.as_i64()?)),
         ("c", Value::Float(call.arg(2)?.as_f64()?)),
@@ -168,9 +191,11 @@ fn delay(cx: &mut Context<'_>, call: &Invocation<'_>) -> Outcome {
     let delay_ms = u64::try_from(wanted)
         .ok()
         .filter(|_| wanted <= DELAY_MS_MAX)
-        .ok_or_else(|| HandlerError::BadArguments(format!("{wanted} is not a delay from 0 to {DELAY_MS_MAX} ms.")))?;
+        .ok_or_else(|| HandlerError::Hub(format!("{wanted} is not a delay from 0 to {DELAY_MS_MAX} ms.")))?;
     let reply = cx.defer();
-    cx.after(Duration::from_millis(delay_ms), move |_| reply.reply(Answer::Value(Value::Int(i64::from(wanted)))));
+    let answer = Answer::Value(Value::Int(i64::from(wanted)));
+    // Where this cannot wait its turn, the reply handle is dropped and answers with an error.
+    cx.after(Duration::from_millis(delay_ms), move |cx| cx.reply(reply, &answer));
     Ok(Answer::Later)
 }
 
