@@ -5,3 +5,6 @@
 #![forbid(unsafe_code)]
 
 pub mod cursor;
+pub mod error;
+pub mod http;
+pub mod ws;
