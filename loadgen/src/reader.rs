@@ -1,0 +1,485 @@
+//! What we receive: from bytes to deliveries, without building messages.
+//!
+//! All deliveries of a run look alike: the same bytes before the payload, a payload of the same length, the same
+//! bytes after it. The first one is decoded in full and leaves a [`Template`]; the others are compared with it, byte
+//! by byte, payload included, where they lie in the receive buffer. Whatever does not match (pings, completions,
+//! closes, damaged messages, other shapes) is collected and decoded in full. Input may be cut anywhere: what is
+//! carried from one buffer to the next is a position in the template, not the bytes.
+
+use crate::job::{Dialect, Via};
+use crate::payload::{HEAD_BYTES, Head, MAGIC, PAYLOAD_BYTES_MAX, Padding};
+use fanfare_protocol::cursor::Progress;
+use fanfare_protocol::hub::{self, Format, Message, Outcome};
+use fanfare_protocol::ws::decoder::{ControlPayload, Decoder, Event as Frame, Role};
+use std::sync::Arc;
+
+/// Longest hub message or raw message that is collected.
+const RECORD_BYTES_MAX: usize = PAYLOAD_BYTES_MAX + (1 << 16);
+
+/// Longest handshake answer.
+const HANDSHAKE_BYTES_MAX: usize = 4096;
+
+/// Heads remembered as already parsed: more than are in flight at a time, a power of two.
+const RECENT_HEADS: usize = 64;
+
+/// What the bytes meant.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Event {
+    /// One message, every byte as it should be.
+    Delivery(Head),
+    /// One message that is not as it was sent; with its head when that can still be read.
+    Corrupt(Option<Head>),
+    /// Anything else.
+    Other(Box<Other>),
+}
+
+/// The rare events.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Other {
+    /// The hub accepted the handshake, or refused with this text.
+    Handshake(Result<(), String>),
+    /// Hub Ping.
+    HubPing,
+    /// Hub Close, with its error.
+    HubClose(Option<String>),
+    /// The answer to an invocation of ours: an error text, or fine.
+    Completion(Option<String>),
+    /// WebSocket Ping: answer with the same payload.
+    Ping(ControlPayload),
+    /// WebSocket Close.
+    Close(String),
+    /// A well-formed message that is none of ours.
+    Stranger,
+    /// The server broke a rule; the connection is of no use any more.
+    Broken(String),
+}
+
+impl From<Other> for Event {
+    fn from(other: Other) -> Self {
+        Self::Other(Box::new(other))
+    }
+}
+
+/// The bytes around the payload.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Template {
+    prefix: Vec<u8>,
+    payload_bytes: usize,
+    suffix: Vec<u8>,
+}
+
+impl Template {
+    fn total(&self) -> usize {
+        self.prefix.len() + self.payload_bytes + self.suffix.len()
+    }
+}
+
+/// A head that was parsed, beside its bytes.
+#[derive(Clone, Copy, Debug)]
+struct Recent {
+    bytes: [u8; HEAD_BYTES],
+    head: Head,
+}
+
+/// What a connection carries from one buffer to the next. A connection at rest has none.
+#[derive(Debug)]
+pub struct Carry {
+    decoder: Decoder,
+    /// The handshake answer is still to come.
+    handshake: bool,
+    /// The message is collected in `spill` because it does not match the template.
+    spilling: bool,
+    /// Bytes of the message matched so far.
+    at: usize,
+    /// The payload's head, as far as it has come.
+    head_bytes: [u8; HEAD_BYTES],
+    /// The head, once it is whole.
+    head: Option<Head>,
+    spill: Vec<u8>,
+    /// Bytes of `spill` known not to hold the end of a record.
+    searched: usize,
+}
+
+impl Carry {
+    /// The state between two messages, or, with `handshake`, before the hub's answer.
+    pub fn new(handshake: bool) -> Self {
+        Self {
+            decoder: Decoder::new(Role::Client),
+            handshake,
+            spilling: false,
+            at: 0,
+            head_bytes: [0; HEAD_BYTES],
+            head: None,
+            spill: Vec::new(),
+            searched: 0,
+        }
+    }
+
+    /// Whether `Carry::new(false)` would do as well.
+    pub fn at_rest(&self) -> bool {
+        !self.handshake && !self.mid_record() && self.decoder.at_rest()
+    }
+
+    fn mid_record(&self) -> bool {
+        self.spilling || self.at != 0
+    }
+
+    fn end_record(&mut self) {
+        self.spilling = false;
+        self.at = 0;
+        self.head = None;
+        self.spill.clear();
+        self.searched = 0;
+    }
+}
+
+/// Reads for all connections of one worker.
+#[derive(Debug)]
+pub struct Reader {
+    dialect: Dialect,
+    /// Raw only: what the server may leave in front of the payload.
+    raw_prefix: Vec<u8>,
+    run: u32,
+    payload_bytes: usize,
+    padding: Arc<Padding>,
+    template: Option<Template>,
+    recent: Vec<Option<Recent>>,
+}
+
+impl Reader {
+    /// For payloads of `payload_bytes` (0: none are expected) of run `run`.
+    pub fn new(dialect: Dialect, via: Option<&Via>, run: u32, payload_bytes: usize, padding: Arc<Padding>) -> Self {
+        let raw_prefix = match via {
+            Some(Via::Message { prefix, .. }) => prefix.as_bytes().to_vec(),
+            _ => Vec::new(),
+        };
+        Self { dialect, raw_prefix, run, payload_bytes, padding, template: None, recent: vec![None; RECENT_HEADS] }
+    }
+
+    /// Reads `bytes` (WebSocket frames) and appends what they meant. After [`Other::Close`] or [`Other::Broken`]
+    /// nothing more comes.
+    pub fn read(&mut self, carry: &mut Carry, bytes: &mut [u8], events: &mut Vec<Event>) {
+        // The decoder borrows the carry; taking it out is a move of 160 bytes only when it is in mid-frame.
+        let mut decoder = std::mem::replace(&mut carry.decoder, Decoder::new(Role::Client));
+        for frame in decoder.handle_bytes(bytes) {
+            match frame {
+                Ok(Frame::Data { payload, fin, .. }) => {
+                    if let Err(text) = self.take(carry, payload, fin, events) {
+                        events.push(Other::Broken(text).into());
+                        return;
+                    }
+                }
+                Ok(Frame::Ping(payload)) => events.push(Other::Ping(payload).into()),
+                Ok(Frame::Pong(_)) => {}
+                Ok(Frame::Close { code, reason }) => {
+                    let code = code.map_or("no code".to_owned(), |code| code.0.to_string());
+                    let reason = String::from_utf8_lossy(reason.as_slice()).into_owned();
+                    let text = if reason.is_empty() { code } else { format!("{code} {reason}") };
+                    events.push(Other::Close(text).into());
+                }
+                Err(error) => {
+                    events.push(Other::Broken(format!("WebSocket: {error}")).into());
+                    return;
+                }
+            }
+        }
+        carry.decoder = decoder;
+    }
+
+    /// Takes one piece of a WebSocket message.
+    fn take(&mut self, carry: &mut Carry, mut piece: &[u8], fin: bool, out: &mut Vec<Event>) -> Result<(), String> {
+        if carry.handshake {
+            piece = take_handshake(carry, piece, out)?;
+        }
+        if self.dialect == Dialect::Raw {
+            return self.take_raw(carry, piece, fin, out);
+        }
+        while !piece.is_empty() {
+            if !carry.mid_record()
+                && let Some((head, total)) = self.whole(piece)
+            {
+                out.push(Event::Delivery(head));
+                piece = &piece[total..];
+            } else if carry.spilling {
+                piece = self.spill_record(carry, piece, out)?;
+            } else {
+                piece = self.follow(carry, piece);
+                if let (Some(template), Some(head)) = (&self.template, carry.head)
+                    && carry.at == template.total()
+                {
+                    out.push(Event::Delivery(head));
+                    carry.end_record();
+                }
+            }
+        }
+        // Clients take each WebSocket message for whole hub messages (the JavaScript client refuses a cut one).
+        if fin && carry.mid_record() {
+            return Err("a hub message does not end with its WebSocket message".to_owned());
+        }
+        Ok(())
+    }
+
+    /// Raw messages have no end of their own: the end of the WebSocket message is it.
+    fn take_raw(&mut self, carry: &mut Carry, mut piece: &[u8], fin: bool, out: &mut Vec<Event>) -> Result<(), String> {
+        if fin
+            && !carry.mid_record()
+            && let Some((head, total)) = self.whole(piece)
+            && total == piece.len()
+        {
+            out.push(Event::Delivery(head));
+            return Ok(());
+        }
+        while !piece.is_empty() {
+            if carry.spilling {
+                carry.spill.extend_from_slice(piece);
+                piece = &[];
+            } else {
+                piece = self.follow(carry, piece);
+            }
+        }
+        if carry.spill.len() > RECORD_BYTES_MAX {
+            return Err(format!("a message above {RECORD_BYTES_MAX} bytes"));
+        }
+        if !fin {
+            return Ok(());
+        }
+        match (&self.template, carry.head) {
+            (Some(template), Some(head)) if !carry.spilling && carry.at == template.total() => {
+                out.push(Event::Delivery(head));
+            }
+            _ => {
+                let record = self.collected(carry);
+                out.push(self.judge_raw(&record));
+            }
+        }
+        carry.end_record();
+        Ok(())
+    }
+
+    /// The fast path: a whole delivery at the front of `piece`.
+    fn whole(&mut self, piece: &[u8]) -> Option<(Head, usize)> {
+        let template = self.template.as_ref()?;
+        let total = template.total();
+        let (prefix, payload_bytes) = (template.prefix.len(), template.payload_bytes);
+        let record = piece.get(..total)?;
+        if !record.starts_with(&template.prefix) || !record.ends_with(&template.suffix) {
+            return None;
+        }
+        let head = self.good_payload(&record[prefix..prefix + payload_bytes])?;
+        Some((head, total))
+    }
+
+    /// Follows the template through a piece that does not hold a whole delivery. Ends at the end of the template or
+    /// at the first difference, with `carry.spilling` set and the bytes matched so far collected.
+    fn follow<'p>(&mut self, carry: &mut Carry, mut piece: &'p [u8]) -> &'p [u8] {
+        while !piece.is_empty() {
+            let matched = match self.expected(carry) {
+                Expected::Literal(bytes) => {
+                    let n = bytes.len().min(piece.len());
+                    (bytes[..n] == piece[..n]).then_some(n)
+                }
+                Expected::Head(filled) => {
+                    let n = (HEAD_BYTES - filled).min(piece.len());
+                    carry.head_bytes[filled..filled + n].copy_from_slice(&piece[..n]);
+                    if filled + n == HEAD_BYTES {
+                        carry.head = self.head_of(&carry.head_bytes);
+                    }
+                    Some(n)
+                }
+                Expected::Nothing => None,
+            };
+            let Some(n) = matched else {
+                carry.spill = self.collected(carry);
+                carry.spilling = true;
+                return piece;
+            };
+            carry.at += n;
+            piece = &piece[n..];
+            if self.template.as_ref().is_some_and(|template| carry.at == template.total())
+                && self.dialect != Dialect::Raw
+            {
+                return piece;
+            }
+        }
+        piece
+    }
+
+    /// What must come next.
+    fn expected<'e>(&'e self, carry: &Carry) -> Expected<'e> {
+        let Some(template) = &self.template else { return Expected::Nothing };
+        let payload = template.prefix.len();
+        let padding = payload + HEAD_BYTES;
+        let suffix = payload + template.payload_bytes;
+        match carry.at {
+            at if at < payload => Expected::Literal(&template.prefix[at..]),
+            at if at < padding => Expected::Head(at - payload),
+            at if at < suffix => match carry.head.as_ref().and_then(|head| self.padding.of(head)) {
+                Some(bytes) => Expected::Literal(&bytes[at - padding..]),
+                None => Expected::Nothing,
+            },
+            at if at < template.total() => match carry.head {
+                Some(_) => Expected::Literal(&template.suffix[at - suffix..]),
+                None => Expected::Nothing,
+            },
+            _ => Expected::Nothing,
+        }
+    }
+
+    /// The bytes of the current message so far: those collected, or those that matched the template.
+    fn collected(&self, carry: &mut Carry) -> Vec<u8> {
+        if carry.spilling {
+            return std::mem::take(&mut carry.spill);
+        }
+        let mut bytes = Vec::new();
+        let Some(template) = &self.template else { return bytes };
+        let padding = carry.head.as_ref().and_then(|head| self.padding.of(head)).unwrap_or_default();
+        for part in [template.prefix.as_slice(), carry.head_bytes.as_slice(), padding, template.suffix.as_slice()] {
+            let n = part.len().min(carry.at - bytes.len());
+            bytes.extend_from_slice(&part[..n]);
+        }
+        bytes
+    }
+
+    /// Collects up to the end of one hub message and judges it. Returns what follows it.
+    fn spill_record<'p>(
+        &mut self,
+        carry: &mut Carry,
+        piece: &'p [u8],
+        out: &mut Vec<Event>,
+    ) -> Result<&'p [u8], String> {
+        let Some(format) = self.dialect.format() else { return Ok(piece) };
+        let before = carry.spill.len();
+        // A record separator ends a record wherever it stands, so no more than one record is copied.
+        let cut = match format {
+            Format::Json => piece.iter().position(|&byte| byte == SEPARATOR).map_or(piece.len(), |at| at + 1),
+            Format::MessagePack => piece.len(),
+        };
+        carry.spill.extend_from_slice(&piece[..cut]);
+        let length = hub::message_len(format, &carry.spill, carry.searched, RECORD_BYTES_MAX)
+            .map_err(|error| format!("hub message: {error}"))?;
+        let Some(length) = length else {
+            carry.searched = if format == Format::Json { carry.spill.len() } else { 0 };
+            return Ok(&piece[cut..]);
+        };
+        let record = std::mem::take(&mut carry.spill);
+        carry.end_record();
+        out.push(self.judge_hub(format, &record[..length]));
+        // The record may end inside what was copied; a record that ended before it would have ended earlier.
+        Ok(&piece[length.saturating_sub(before)..])
+    }
+
+    /// Decodes one whole hub message.
+    fn judge_hub(&mut self, format: Format, record: &[u8]) -> Event {
+        let message = match hub::decode_one(format, record) {
+            Ok(message) => message,
+            // Framing is intact, so the next message can be read: a damaged one, not a broken connection.
+            Err(_) => return Event::Corrupt(None),
+        };
+        match message {
+            Message::Invocation { arguments, .. } => {
+                let text = arguments.iter().last().and_then(|raw| raw.as_str().ok());
+                match text {
+                    Some(text) => self.judge_payload(record, text.as_bytes()),
+                    None => Other::Stranger.into(),
+                }
+            }
+            Message::Ping => Other::HubPing.into(),
+            Message::Close { error, .. } => Other::HubClose(error.map(|text| text.into_owned())).into(),
+            Message::Completion { outcome: Outcome::Error(text), .. } => {
+                Other::Completion(Some(text.into_owned())).into()
+            }
+            Message::Completion { .. } => Other::Completion(None).into(),
+            _ => Other::Stranger.into(),
+        }
+    }
+
+    fn judge_raw(&mut self, record: &[u8]) -> Event {
+        let payload = match record.strip_prefix(self.raw_prefix.as_slice()) {
+            Some(rest) if rest.starts_with(MAGIC) => rest,
+            _ => record,
+        };
+        self.judge_payload(record, payload)
+    }
+
+    /// Judges a payload that was found the slow way, and learns the template from a good one.
+    fn judge_payload(&mut self, record: &[u8], payload: &[u8]) -> Event {
+        if let Some(head) = self.good_payload(payload) {
+            if self.template.is_none()
+                && payload.len() == self.payload_bytes
+                && let Some(at) = record.windows(payload.len()).position(|window| window == payload)
+            {
+                self.template = Some(Template {
+                    prefix: record[..at].to_vec(),
+                    payload_bytes: payload.len(),
+                    suffix: record[at + payload.len()..].to_vec(),
+                });
+            }
+            return Event::Delivery(head);
+        }
+        match payload.first_chunk::<HEAD_BYTES>().and_then(Head::parse) {
+            Some(head) if head.run == self.run => Event::Corrupt(Some(head)),
+            Some(_) => Other::Stranger.into(),
+            // Damaged in the head, or cut; but a message without any trace of ours is somebody else's.
+            None if payload.starts_with(MAGIC) || looks_like_ours(payload, self.payload_bytes) => Event::Corrupt(None),
+            None => Other::Stranger.into(),
+        }
+    }
+
+    /// The head of a payload that is right in every byte.
+    fn good_payload(&mut self, payload: &[u8]) -> Option<Head> {
+        let head = self.head_of(payload.first_chunk::<HEAD_BYTES>()?)?;
+        let padding = self.padding.of(&head)?;
+        (&payload[HEAD_BYTES..] == padding).then_some(head)
+    }
+
+    /// Parses a head of this run, from memory when it was just seen on another connection.
+    fn head_of(&mut self, bytes: &[u8; HEAD_BYTES]) -> Option<Head> {
+        // The last digits of the sequence pick the place.
+        let place = usize::from(bytes[23] ^ (bytes[22] << 4)) % RECENT_HEADS;
+        if let Some(recent) = &self.recent[place]
+            && &recent.bytes == bytes
+        {
+            return Some(recent.head);
+        }
+        let head = Head::parse(bytes).filter(|head| head.run == self.run)?;
+        self.recent[place] = Some(Recent { bytes: *bytes, head });
+        Some(head)
+    }
+}
+
+/// Ends every JSON hub message and every handshake.
+const SEPARATOR: u8 = 0x1e;
+
+/// What must come next in a message that follows the template.
+enum Expected<'e> {
+    /// These bytes.
+    Literal(&'e [u8]),
+    /// The payload's head, of which so many bytes are there.
+    Head(usize),
+    /// Nothing: it is not the template's kind of message.
+    Nothing,
+}
+
+/// Whether a payload without a readable head has the size and the alphabet of ours.
+fn looks_like_ours(payload: &[u8], payload_bytes: usize) -> bool {
+    payload_bytes != 0 && payload.len() == payload_bytes
+}
+
+/// Collects the hub's answer to the handshake. Returns what follows it.
+fn take_handshake<'p>(carry: &mut Carry, piece: &'p [u8], out: &mut Vec<Event>) -> Result<&'p [u8], String> {
+    let cut = piece.iter().position(|&byte| byte == SEPARATOR).map_or(piece.len(), |at| at + 1);
+    carry.spill.extend_from_slice(&piece[..cut]);
+    if carry.spill.len() > HANDSHAKE_BYTES_MAX {
+        return Err(format!("a handshake answer above {HANDSHAKE_BYTES_MAX} bytes"));
+    }
+    match hub::handshake::parse_response(&carry.spill) {
+        Ok(Progress::NeedMore) => {}
+        Ok(Progress::Done(answer, _)) => {
+            carry.handshake = false;
+            carry.spill.clear();
+            out.push(Other::Handshake(answer).into());
+        }
+        Err(error) => return Err(format!("handshake answer: {error}")),
+    }
+    Ok(&piece[cut..])
+}
