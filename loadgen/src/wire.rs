@@ -5,8 +5,8 @@ use crate::failure::Failure;
 use crate::job::{Dialect, Server, Via};
 use crate::payload::{Head, Padding, Random};
 use crate::target::Url;
-use fanfare_protocol::hub::{self, Format, Payload, Value};
 use fanfare_protocol::http::request;
+use fanfare_protocol::hub::{self, Format, Payload, Value};
 use fanfare_protocol::ws::encode::{write_masked_close, write_masked_control, write_masked_message};
 use fanfare_protocol::ws::{DataKind, OpCode, handshake};
 
