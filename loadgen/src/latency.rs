@@ -192,6 +192,21 @@ pub struct Summary {
     pub max: u64,
 }
 
+impl Summary {
+    /// The figure by its name in the report.
+    pub fn point(&self, name: &str) -> Option<f64> {
+        Some(match name {
+            "mean" => self.mean,
+            "p50" => self.p50 as f64,
+            "p90" => self.p90 as f64,
+            "p99" => self.p99 as f64,
+            "p99_9" => self.p99_9 as f64,
+            "max" => self.max as f64,
+            _ => return None,
+        })
+    }
+}
+
 /// All distributions of one measured period.
 #[derive(Clone, Debug, Default)]
 pub struct Latencies {
@@ -215,6 +230,8 @@ pub struct Latencies {
     pub incomplete_messages: u64,
     /// Deliveries later than the deadline, from the planned time.
     pub late: u64,
+    /// When the last delivery came.
+    pub last_arrival_ns: u64,
 }
 
 /// Puts the workers' tracks together.
@@ -282,6 +299,7 @@ impl Merger {
             return;
         };
         out.send_delay.record_ns(track.actual_ns.saturating_sub(track.intended_ns), 1);
+        out.last_arrival_ns = out.last_arrival_ns.max(track.arrivals.last().map_or(0, |&(time_ns, _)| time_ns));
         let mut have = 0u64;
         let half = self.receivers.div_ceil(2);
         for &(time_ns, deliveries) in &track.arrivals {

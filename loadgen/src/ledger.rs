@@ -132,11 +132,12 @@ impl Ledger {
     }
 
     /// Counts a damaged delivery. `sequence` is `None` when the head itself was unreadable; then the message stays
-    /// missing as well.
-    pub fn enter_corrupt(&mut self, receiver: u32, named: Option<(u16, u32)>) {
+    /// missing as well. Returns whether the message fills a line that was empty so far.
+    pub fn enter_corrupt(&mut self, receiver: u32, named: Option<(u16, u32)>) -> bool {
+        let mut fills = false;
         let measured = match named {
             Some((publisher, sequence)) => {
-                self.enter(receiver, publisher, sequence);
+                fills = matches!(self.enter(receiver, publisher, sequence), Entry::Fresh | Entry::Late);
                 self.is_measured(publisher, sequence)
             }
             None => self.base.iter().any(|&base| base != u32::MAX),
@@ -146,6 +147,7 @@ impl Ledger {
         } else {
             self.warmup.corrupt += 1;
         }
+        fills
     }
 
     /// The sums so far without `missing`, which only the end can tell.
@@ -272,8 +274,8 @@ mod tests {
     #[test]
     fn a_damaged_message_is_corrupt_and_missing_only_if_nameless() {
         let mut books = ledger(1, 2);
-        books.enter_corrupt(0, Some((0, 0)));
-        books.enter_corrupt(0, None);
+        assert!(books.enter_corrupt(0, Some((0, 0))));
+        assert!(!books.enter_corrupt(0, None));
         let (_, measured) = books.close();
         assert_eq!(measured, Tally { received: 1, missing: 1, corrupt: 2, ..Tally::default() });
     }

@@ -88,14 +88,11 @@ pub struct Outbox {
     runs: VecDeque<Extent>,
     /// The socket is full; `Writable` will come.
     pub waiting: bool,
+    /// Bytes of the send under way.
+    pub given: u32,
 }
 
 impl Outbox {
-    /// Nothing owed.
-    pub fn is_empty(&self) -> bool {
-        self.runs.is_empty()
-    }
-
     /// Bytes owed.
     pub fn bytes(&self) -> u64 {
         self.runs.iter().map(|run| u64::from(run.len)).sum()
@@ -138,7 +135,7 @@ mod tests {
         assert_eq!(logs.bytes(outbox.front().0[0]), b"o three");
         assert_eq!(outbox.bytes(), 7);
         outgoing.sent(&mut outbox, 7);
-        assert!(outbox.is_empty());
+        assert_eq!(outbox.bytes(), 0);
         assert_eq!(outgoing.holdings.total(), 0);
     }
 

@@ -59,6 +59,12 @@ impl ProcessSample {
         Ok(sample)
     }
 
+    /// Nanoseconds one thread has run since `earlier`; 0 when it was not in both samples.
+    pub fn thread_ns_since(&self, earlier: &Self, pid: u32, thread: u32) -> u64 {
+        let at = |sample: &Self| sample.threads_ns.get(&(pid, thread)).copied();
+        at(self).zip(at(earlier)).map_or(0, |(now, before)| now.saturating_sub(before))
+    }
+
     /// CPU time used since `earlier`. Nanosecond figures when no thread has ended in between, else 10 ms steps.
     pub fn cpu_since(&self, earlier: &Self) -> Duration {
         let all_alive = earlier.threads_ns.keys().all(|thread| self.threads_ns.contains_key(thread));

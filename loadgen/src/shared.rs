@@ -29,19 +29,21 @@ impl Clock {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
 pub enum Stage {
+    /// Rings are up, nothing is dialled yet.
+    Ready = 0,
     /// Connections are made and held.
-    Hold = 0,
+    Hold = 1,
     /// From now on deliveries are measured: the books are split at `Shared::base`.
-    Measured = 1,
+    Measured = 2,
     /// Say good-bye on every connection.
-    Close = 2,
+    Close = 3,
     /// Leave the loop.
-    Stop = 3,
+    Stop = 4,
 }
 
 impl Stage {
     fn from_u8(value: u8) -> Self {
-        [Self::Hold, Self::Measured, Self::Close, Self::Stop][usize::from(value.min(3))]
+        [Self::Ready, Self::Hold, Self::Measured, Self::Close, Self::Stop][usize::from(value.min(4))]
     }
 }
 
@@ -55,6 +57,8 @@ pub struct Counters {
     pub stage_seen: AtomicU8,
     /// Connections open now (receivers and publishers).
     pub open: AtomicU32,
+    /// Slots that are not empty: opening, open or closing.
+    pub occupied: AtomicU32,
     /// Connections that could not be opened.
     pub failed: AtomicU32,
     /// Connections that were open and are not any more.
@@ -129,7 +133,7 @@ impl Shared {
     pub fn new(workers: u32, publishers: u16) -> Self {
         Self {
             clock: Clock::start(),
-            stage: AtomicU8::new(Stage::Hold as u8),
+            stage: AtomicU8::new(Stage::Ready as u8),
             counters: (0..workers).map(|_| Counters::default()).collect(),
             published: (0..publishers).map(|_| AtomicU32::new(0)).collect(),
             published_total: AtomicU64::new(0),
