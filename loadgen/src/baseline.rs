@@ -48,7 +48,7 @@ pub struct BaselineReport {
 }
 
 /// The bare sockets, open as long as this lives.
-pub struct Baseline {
+pub(crate) struct Baseline {
     /// The figures.
     pub report: BaselineReport,
     _sockets: Vec<TcpStream>,
@@ -56,14 +56,14 @@ pub struct Baseline {
 }
 
 /// Samples the kernel after it has settled.
-pub fn settled_sample() -> Result<KernelSample, Failure> {
+pub(crate) fn settled_sample() -> Result<KernelSample, Failure> {
     std::thread::sleep(SETTLE);
     KernelSample::take()
 }
 
 impl Baseline {
     /// Measures with at most `connections` pairs of each kind, fewer when descriptors are short.
-    pub fn measure(connections: u32) -> Result<Self, Failure> {
+    pub(crate) fn measure(connections: u32) -> Result<Self, Failure> {
         /// Descriptors for everything else.
         const OTHER_DESCRIPTORS: u64 = 1_000;
         let descriptors = crate::os::raise_descriptor_limit().saturating_sub(OTHER_DESCRIPTORS) as u32;

@@ -7,7 +7,7 @@ use std::num::NonZeroU64;
 use std::time::Duration;
 
 /// Pins the calling thread to `core`.
-pub fn pin_to_core(core: usize) -> Result<(), Failure> {
+pub(crate) fn pin_to_core(core: usize) -> Result<(), Failure> {
     let unfit = |detail: String| {
         Failure::new(
             Exit::HostUnfit,
@@ -25,7 +25,7 @@ pub fn pin_to_core(core: usize) -> Result<(), Failure> {
 }
 
 /// Cores the calling thread may run on.
-pub fn allowed_cores() -> Vec<usize> {
+pub(crate) fn allowed_cores() -> Vec<usize> {
     let Ok(set) = rustix::thread::sched_getaffinity(None) else { return vec![0] };
     (0..CpuSet::MAX_CPU).filter(|&core| set.is_set(core)).collect()
 }
@@ -35,12 +35,12 @@ fn list_text(cores: &[usize]) -> String {
 }
 
 /// CPU time the calling thread has used.
-pub fn thread_cpu() -> Duration {
+pub(crate) fn thread_cpu() -> Duration {
     cpu(rustix::time::ClockId::ThreadCPUTime)
 }
 
 /// CPU time this process has used, all threads.
-pub fn process_cpu() -> Duration {
+pub(crate) fn process_cpu() -> Duration {
     cpu(rustix::time::ClockId::ProcessCPUTime)
 }
 
@@ -51,12 +51,12 @@ fn cpu(clock: rustix::time::ClockId) -> Duration {
 
 /// Lets timed waits of the calling thread end within a microsecond instead of the usual fifty.
 /// Best effort: without it own send delays grow by about 50 us, which the report shows.
-pub fn sharpen_timers() {
+pub(crate) fn sharpen_timers() {
     let _ = rustix::thread::set_current_timer_slack(NonZeroU64::new(1_000));
 }
 
 /// Raises the soft descriptor limit to the hard one and returns it.
-pub fn raise_descriptor_limit() -> u64 {
+pub(crate) fn raise_descriptor_limit() -> u64 {
     let limit = getrlimit(Resource::Nofile);
     let (soft, hard) = (limit.current.unwrap_or(u64::MAX), limit.maximum.unwrap_or(u64::MAX));
     if soft < hard && setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum }).is_ok() {

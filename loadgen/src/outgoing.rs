@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 
 /// One worker's log.
 #[derive(Debug)]
-pub struct Outgoing {
+pub(crate) struct Outgoing {
     owner: SegmentOwner,
     holdings: Holdings,
     shared: Log,
@@ -18,13 +18,13 @@ pub struct Outgoing {
 
 impl Outgoing {
     /// The log of `shard`; `None` when it was given out before.
-    pub fn new(logs: &Logs, shard: u8) -> Option<Self> {
+    pub(crate) fn new(logs: &Logs, shard: u8) -> Option<Self> {
         let owner = logs.owner(shard)?;
         Some(Self { owner, holdings: Holdings::new(shard, logs), shared: Log::new(), private: Log::new() })
     }
 
     /// Bytes that stay for ever, in one run. `bytes` is at most a quarter of a segment (64 KiB).
-    pub fn keep(&mut self, bytes: &[u8]) -> Result<Extent, LogFull> {
+    pub(crate) fn keep(&mut self, bytes: &[u8]) -> Result<Extent, LogFull> {
         let extents = self.shared.append(&mut self.owner, bytes.len(), 0, |writer| writer.put(bytes))?;
         let extent = extents[0];
         self.holdings.hold(extent.segment);
@@ -32,7 +32,7 @@ impl Outgoing {
     }
 
     /// Bytes that somebody owes; each run is held until [`Outgoing::release`].
-    pub fn owe(&mut self, bytes: &[u8], outbox: &mut Outbox) -> Result<(), LogFull> {
+    pub(crate) fn owe(&mut self, bytes: &[u8], outbox: &mut Outbox) -> Result<(), LogFull> {
         let extents = self.private.append(&mut self.owner, bytes.len(), 0, |writer| writer.put(bytes))?;
         for &extent in extents.iter() {
             self.holdings.hold(extent.segment);
@@ -42,19 +42,19 @@ impl Outgoing {
     }
 
     /// Puts the rest of a shared run into an outbox.
-    pub fn owe_rest(&mut self, rest: Extent, outbox: &mut Outbox) {
+    pub(crate) fn owe_rest(&mut self, rest: Extent, outbox: &mut Outbox) {
         self.holdings.hold(rest.segment);
         outbox.runs.push_front(rest);
     }
 
     /// Appends a shared run to an outbox.
-    pub fn owe_shared(&mut self, run: Extent, outbox: &mut Outbox) {
+    pub(crate) fn owe_shared(&mut self, run: Extent, outbox: &mut Outbox) {
         self.holdings.hold(run.segment);
         outbox.runs.push_back(run);
     }
 
     /// Takes `bytes` sent bytes off the front of an outbox.
-    pub fn sent(&mut self, outbox: &mut Outbox, mut bytes: u32) {
+    pub(crate) fn sent(&mut self, outbox: &mut Outbox, mut bytes: u32) {
         while bytes > 0 {
             let Some(front) = outbox.runs.front_mut() else { return };
             if front.len > bytes {
@@ -68,14 +68,14 @@ impl Outgoing {
     }
 
     /// Forgets all an outbox owes.
-    pub fn drop_all(&mut self, outbox: &mut Outbox) {
+    pub(crate) fn drop_all(&mut self, outbox: &mut Outbox) {
         for run in outbox.runs.drain(..) {
             self.holdings.release(run.segment);
         }
     }
 
     /// Makes segments that nobody owes any more writable again. Right after an `enter`.
-    pub fn retire(&mut self) {
+    pub(crate) fn retire(&mut self) {
         // No shard reads another's log here, so there are no notes to wait for.
         self.owner.stamp(|_| 0);
         self.owner.retire(|_| u64::MAX);
@@ -84,7 +84,7 @@ impl Outgoing {
 
 /// What one connection still has to send.
 #[derive(Debug, Default)]
-pub struct Outbox {
+pub(crate) struct Outbox {
     runs: VecDeque<Extent>,
     /// The socket is full; `Writable` will come.
     pub waiting: bool,
@@ -94,12 +94,12 @@ pub struct Outbox {
 
 impl Outbox {
     /// Bytes owed.
-    pub fn bytes(&self) -> u64 {
+    pub(crate) fn bytes(&self) -> u64 {
         self.runs.iter().map(|run| u64::from(run.len)).sum()
     }
 
     /// The first runs, neighbours merged, at most as many as one gathered send takes.
-    pub fn front(&self) -> ([Extent; fanfare_engine::io::GATHER_MAX], usize) {
+    pub(crate) fn front(&self) -> ([Extent; fanfare_engine::io::GATHER_MAX], usize) {
         let mut out = [Extent::default(); fanfare_engine::io::GATHER_MAX];
         let mut used = 0;
         for run in &self.runs {

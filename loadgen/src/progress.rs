@@ -15,7 +15,7 @@ const BAR: usize = 20;
 
 /// Writes progress.
 #[derive(Debug)]
-pub struct Progress {
+pub(crate) struct Progress {
     quiet: bool,
     terminal: bool,
     started: Instant,
@@ -25,18 +25,18 @@ pub struct Progress {
 
 impl Progress {
     /// Looks at standard error once.
-    pub fn new(quiet: bool) -> Self {
+    pub(crate) fn new(quiet: bool) -> Self {
         let now = Instant::now();
         Self { quiet, terminal: std::io::stderr().is_terminal(), started: now, next: now, dirty: false }
     }
 
     /// Whether a line is due. Asking is cheap; making the line may not be.
-    pub fn is_due(&self) -> bool {
+    pub(crate) fn is_due(&self) -> bool {
         !self.quiet && Instant::now() >= self.next
     }
 
     /// Shows `text` with the part done, 0 to 1.
-    pub fn show(&mut self, part: f64, text: &str) {
+    pub(crate) fn show(&mut self, part: f64, text: &str) {
         if self.quiet {
             return;
         }
@@ -54,7 +54,7 @@ impl Progress {
     }
 
     /// Takes the live line away.
-    pub fn clear(&mut self) {
+    pub(crate) fn clear(&mut self) {
         if std::mem::take(&mut self.dirty) {
             let _ = write!(std::io::stderr(), "\r\x1b[K");
         }
@@ -68,7 +68,7 @@ fn bar(part: f64) -> String {
 }
 
 /// The line of the connecting phase.
-pub fn connecting(open: u32, failed: u32, all: u32) -> String {
+pub(crate) fn connecting(open: u32, failed: u32, all: u32) -> String {
     let failures = if failed > 0 { format!(" | failed {}", grouped(u64::from(failed))) } else { String::new() };
     format!("connecting {} of {}{failures}", grouped(u64::from(open)), grouped(u64::from(all)))
 }

@@ -19,7 +19,7 @@ use std::net::TcpStream;
 
 /// The stalled readers of a run.
 #[derive(Debug)]
-pub struct StalledReaders {
+pub(crate) struct StalledReaders {
     sockets: Vec<TcpStream>,
     receive_buffer_bytes: Option<usize>,
 }
@@ -43,7 +43,7 @@ pub struct StalledReport {
 
 impl StalledReaders {
     /// Opens them one after the other.
-    pub fn open(setup: &Setup, stalled: Stalled) -> Result<Self, Failure> {
+    pub(crate) fn open(setup: &Setup, stalled: Stalled) -> Result<Self, Failure> {
         let mut sockets = Vec::with_capacity(stalled.connections as usize);
         for number in 0..stalled.connections {
             let socket = open(setup, stalled.receive_buffer_bytes).map_err(|error| {
@@ -59,7 +59,7 @@ impl StalledReaders {
     }
 
     /// Looks at them without reading.
-    pub fn report(&self, published_payload_bytes: u64) -> StalledReport {
+    pub(crate) fn report(&self, published_payload_bytes: u64) -> StalledReport {
         let mut report = StalledReport {
             connections: self.sockets.len() as u32,
             published_payload_bytes,
