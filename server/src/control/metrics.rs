@@ -176,13 +176,12 @@ mod tests {
     use fanfare_engine::HubMetrics;
 
     fn snapshot() -> MetricsSnapshot {
-        let shard = |scale: u64| {
-            let mut shard = ShardMetrics::default();
-            shard.deliveries_total = 100 * scale;
-            shard.private_messages_total = 7 * scale;
-            shard.pings_sent_total = 2 * scale;
-            shard.turns_total = 11 * scale;
-            shard
+        let shard = |scale: u64| ShardMetrics {
+            deliveries_total: 100 * scale,
+            private_messages_total: 7 * scale,
+            pings_sent_total: 2 * scale,
+            turns_total: 11 * scale,
+            ..ShardMetrics::default()
         };
         let hubs = vec![HubMetrics { name: "demo".to_owned(), connections: 3 }];
         MetricsSnapshot { shards: vec![shard(1), shard(10)], hubs }
