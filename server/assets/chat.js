@@ -56,6 +56,8 @@ class Wire {
 class Pane {
   constructor(section, url, name, wire) {
     this.letter = section.dataset.pane;
+    // Tells own messages from those of somebody with the same name.
+    this.id = Math.random().toString(36).slice(2, 8);
     section.append(document.getElementById("pane").content.cloneNode(true));
     this.find = (selector) => section.querySelector(selector);
     this.find(".tag").textContent = this.letter;
@@ -103,7 +105,7 @@ class Pane {
     }
     input.value = "";
     const to = this.find(".to").value;
-    const message = { from: this.find(".who").value || this.letter, text, to };
+    const message = { id: this.id, from: this.find(".who").value || this.letter, text, to };
     try {
       if (to === "group") {
         await this.hub.invoke("SendToGroup", "red", "chat", message);
@@ -119,8 +121,8 @@ class Pane {
   }
 
   receive(message) {
-    const { from = "?", text = "", to = "all" } = message ?? {};
-    const own = from === this.find(".who").value;
+    const { id, from = "?", text = "", to = "all" } = message ?? {};
+    const own = id === this.id;
     const label = { others: " to others", group: " to group red" }[to] ?? "";
     const row = element("li", own ? "own" : "other");
     row.append(element("span", "from", `${from}${label}`), String(text));
@@ -142,6 +144,17 @@ class Pane {
   note(text) {
     append(this.find(".messages"), element("li", "note", text), MESSAGES_SHOWN_MAX);
   }
+}
+
+/** Two names for this tab: kept over a reload, and other ones than the tab opened before has. */
+function tabNames() {
+  let turn = sessionStorage.getItem("names");
+  if (turn === null) {
+    turn = Number(localStorage.getItem("names-next") ?? 0);
+    localStorage.setItem("names-next", (turn + 2) % NAMES.length);
+    sessionStorage.setItem("names", turn);
+  }
+  return [NAMES[Number(turn)], NAMES[Number(turn) + 1]];
 }
 
 function element(name, className, text = "") {
@@ -166,8 +179,7 @@ function append(list, row, rowsMax) {
 const server = await status();
 const hub = server.hubs[0];
 const wire = new Wire();
-const first = Math.floor(Math.random() * NAMES.length);
-const names = [NAMES[first], NAMES[(first + 5) % NAMES.length]];
+const names = tabNames();
 document.getElementById("hub").textContent = hubUrl(server, hub);
 document.querySelectorAll(".pane").forEach((section, index) => {
   new Pane(section, hubUrl(server, hub, { user: names[index] }), names[index], wire);

@@ -45,7 +45,7 @@ function show(server, at) {
   }
   before = { at, counters };
   by("hubs").replaceChildren(...server.hubs.map((hub) => hubRow(server, hub)));
-  by("plan").textContent = server.plan.join("\n");
+  by("plan").replaceChildren(...server.plan.map((line) => Object.assign(document.createElement("li"), { textContent: line })));
 }
 
 function hubRow(server, hub) {

@@ -306,8 +306,7 @@ impl Client {
     fn handle_bytes(&mut self, mut bytes: Vec<u8>) -> Result<(), Failure> {
         let mut pongs = Vec::new();
         let mut end = None;
-        let mut frames = self.decoder.handle_bytes(&mut bytes);
-        while let Some(event) = frames.next() {
+        for event in self.decoder.handle_bytes(&mut bytes) {
             match event.map_err(|error| peer_rule(error.to_string()))? {
                 Event::Data { kind, payload, fin, .. } => {
                     self.payload.extend_from_slice(payload);

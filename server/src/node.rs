@@ -208,7 +208,7 @@ impl Node {
             "connections": self.connections(),
             "connections_max": self.connections_max(),
             "bottleneck": self.plan().bottleneck,
-            "plan": self.plan().to_string().lines().collect::<Vec<_>>(),
+            "plan": plan_lines(self.plan()),
             "hubs": hubs,
             "counters": {
                 "messages_sent": total.deliveries_total + total.private_messages_total,
@@ -230,6 +230,12 @@ impl Node {
     pub(crate) fn begin_stop(&self) {
         self.engine.begin_stop();
     }
+}
+
+/// The plan as printed, without the words and blanks that align it in a log.
+fn plan_lines(plan: &Plan) -> Vec<String> {
+    let text = plan.to_string();
+    text.lines().map(|line| line.trim_start_matches("plan").trim().to_owned()).collect()
 }
 
 /// The path of a hub on the public listener.

@@ -14,8 +14,11 @@ use super::process::ProcessFigures;
 use crate::failure::Code;
 use crate::node::Node;
 
+/// A page that is computed.
+type Computed = (&'static str, fn(&AdminPages) -> Answer);
+
 /// Paths that are computed; the rest are files.
-const COMPUTED: [(&str, fn(&AdminPages) -> Answer); 5] = [
+const COMPUTED: [Computed; 5] = [
     ("/health", AdminPages::health),
     ("/readyz", AdminPages::ready),
     ("/livez", AdminPages::live),

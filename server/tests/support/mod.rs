@@ -8,14 +8,14 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
-pub use rustix::process::Signal;
+pub(crate) use rustix::process::Signal;
 use rustix::process::{Pid, kill_process};
 
 /// Longest wait for anything that should happen at once; generous, because the machine may be busy.
-pub const SOON: Duration = Duration::from_secs(20);
+pub(crate) const SOON: Duration = Duration::from_secs(20);
 
 /// A running `fanfare` with its output collected line by line. Killed when dropped.
-pub struct Fanfare {
+pub(crate) struct Fanfare {
     child: Child,
     lines: Receiver<String>,
     seen: Vec<String>,
@@ -23,7 +23,7 @@ pub struct Fanfare {
 
 impl Fanfare {
     /// Starts `fanfare` with `arguments`.
-    pub fn start(arguments: &[&str]) -> Fanfare {
+    pub(crate) fn start(arguments: &[&str]) -> Fanfare {
         let mut child = Command::new(env!("CARGO_BIN_EXE_fanfare"))
             .args(arguments)
             .stdin(Stdio::null())
@@ -49,7 +49,7 @@ impl Fanfare {
 
     /// Waits for a line that contains `part` and returns it.
     #[track_caller]
-    pub fn line(&mut self, part: &str) -> String {
+    pub(crate) fn line(&mut self, part: &str) -> String {
         let deadline = Instant::now() + SOON;
         loop {
             match self.lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
@@ -67,7 +67,7 @@ impl Fanfare {
 
     /// Everything it said until it ended, and how it ended.
     #[track_caller]
-    pub fn end(mut self) -> (ExitStatus, String) {
+    pub(crate) fn end(mut self) -> (ExitStatus, String) {
         let deadline = Instant::now() + SOON;
         while let Ok(line) = self.lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
             self.seen.push(line);
@@ -83,19 +83,19 @@ impl Fanfare {
 
     /// Its own exit code, and what it said.
     #[track_caller]
-    pub fn code(self) -> (i32, String) {
+    pub(crate) fn code(self) -> (i32, String) {
         let (status, said) = self.end();
         (status.code().unwrap_or_else(|| panic!("ended by a signal: {status}; said:\n{said}")), said)
     }
 
     /// Sends it a signal.
-    pub fn signal(&self, signal: Signal) {
+    pub(crate) fn signal(&self, signal: Signal) {
         let id = Pid::from_child(&self.child);
         kill_process(id, signal).expect("the child runs");
     }
 
     /// Its process id.
-    pub fn id(&self) -> u32 {
+    pub(crate) fn id(&self) -> u32 {
         self.child.id()
     }
 }
@@ -108,15 +108,15 @@ impl Drop for Fanfare {
 }
 
 /// A server with its two addresses.
-pub struct Server {
-    pub process: Fanfare,
-    pub public: SocketAddr,
-    pub admin: SocketAddr,
+pub(crate) struct Server {
+    pub(crate) process: Fanfare,
+    pub(crate) public: SocketAddr,
+    pub(crate) admin: SocketAddr,
 }
 
 impl Server {
     /// `fanfare dev` on free ports.
-    pub fn dev(more: &[&str]) -> Server {
+    pub(crate) fn dev(more: &[&str]) -> Server {
         let mut process = Fanfare::start(&[&["dev", "--port", "0", "--shards", "1"], more].concat());
         let public = port_of(&process.line("  Hub  "), "localhost:");
         let admin = port_of(&process.line("  Metrics  "), "localhost:");
@@ -126,7 +126,7 @@ impl Server {
     }
 
     /// `fanfare serve` on free ports.
-    pub fn serve(more: &[&str]) -> Server {
+    pub(crate) fn serve(more: &[&str]) -> Server {
         let common = ["serve", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--shards", "1"];
         let mut process = Fanfare::start(&[&common, more].concat());
         let public = process.line("listening on http://");
@@ -136,18 +136,18 @@ impl Server {
     }
 
     /// The URL for `--url`.
-    pub fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("http://{}", self.public)
     }
 
     /// Runs a client verb against it to its end.
     #[track_caller]
-    pub fn run(&self, verb: &str, more: &[&str]) -> (i32, String) {
+    pub(crate) fn run(&self, verb: &str, more: &[&str]) -> (i32, String) {
         self.spawn(verb, more).code()
     }
 
     /// Starts a client verb against it.
-    pub fn spawn(&self, verb: &str, more: &[&str]) -> Fanfare {
+    pub(crate) fn spawn(&self, verb: &str, more: &[&str]) -> Fanfare {
         Fanfare::start(&[&[verb, "--url", &self.url()], more].concat())
     }
 }
@@ -166,15 +166,15 @@ fn address_in(line: &str) -> SocketAddr {
 
 /// An HTTP answer, taken apart.
 #[derive(Debug)]
-pub struct Answer {
-    pub status: u16,
-    pub head: String,
-    pub body: String,
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) head: String,
+    pub(crate) body: String,
 }
 
 impl Answer {
     /// The value of a header, by its name in any case.
-    pub fn header(&self, name: &str) -> Option<&str> {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
         let named = |line: &&str| line.split(':').next().is_some_and(|found| found.eq_ignore_ascii_case(name));
         self.head.lines().find(named).and_then(|line| line.split_once(':')).map(|(_, value)| value.trim())
     }
@@ -182,7 +182,7 @@ impl Answer {
 
 /// Sends `text` (LF becomes CR LF) on a new connection and reads until the server closes it.
 #[track_caller]
-pub fn exchange(address: SocketAddr, text: &str) -> Answer {
+pub(crate) fn exchange(address: SocketAddr, text: &str) -> Answer {
     let mut stream = TcpStream::connect_timeout(&address, SOON).expect("it listens");
     stream.set_read_timeout(Some(SOON)).expect("a socket option");
     stream.write_all(text.replace('\n', "\r\n").as_bytes()).expect("it takes the request");
@@ -196,12 +196,12 @@ pub fn exchange(address: SocketAddr, text: &str) -> Answer {
 
 /// `method path` of `address`, as a browser on this machine would ask.
 #[track_caller]
-pub fn ask(address: SocketAddr, method: &str, path: &str) -> Answer {
+pub(crate) fn ask(address: SocketAddr, method: &str, path: &str) -> Answer {
     exchange(address, &format!("{method} {path} HTTP/1.1\nHost: {address}\nConnection: close\n\n"))
 }
 
 /// `GET path`.
 #[track_caller]
-pub fn get(address: SocketAddr, path: &str) -> Answer {
+pub(crate) fn get(address: SocketAddr, path: &str) -> Answer {
     ask(address, "GET", path)
 }
