@@ -45,8 +45,10 @@ macro_rules! catalogue {
         #[derive(Clone, Debug, Default, PartialEq, Eq)]
         pub struct ShardMetrics {
             $($(#[$doc])* pub $name: u64,)*
-            closed_total: [u64; CloseReason::COUNT],
-            refused_total: [u64; RefuseReason::COUNT],
+            /// Connections closed, by `CloseReason as usize`; see [`Self::closed`].
+            pub closed_total: [u64; CloseReason::COUNT],
+            /// Connections and requests refused, by `RefuseReason as usize`; see [`Self::refused`].
+            pub refused_total: [u64; RefuseReason::COUNT],
         }
 
         impl ShardCounters {

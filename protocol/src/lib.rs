@@ -7,6 +7,6 @@
 pub mod cursor;
 pub mod error;
 pub mod http;
-pub mod ws;
 pub mod hub;
 pub mod negotiate;
+pub mod ws;

@@ -211,8 +211,9 @@ impl Client {
         self.invocations += 1;
         let payload = Payload::Ready { json: Some(arguments), messagepack: None };
         let mut call = Vec::new();
-        encode::invocation(self.format, &mut call, Some(&id), method, &payload)
-            .map_err(|error| Failure::new(Code::BadJson, format!("cannot call {method}")).fact("why", error.to_string()))?;
+        encode::invocation(self.format, &mut call, Some(&id), method, &payload).map_err(|error| {
+            Failure::new(Code::BadJson, format!("cannot call {method}")).fact("why", error.to_string())
+        })?;
         self.write(&call)?;
         let outcome = self.next(Instant::now() + INVOCATION_MAX, |message| match message {
             Message::Completion { invocation_id, outcome } if *invocation_id == id => Some(match outcome {
@@ -287,10 +288,8 @@ impl Client {
     }
 
     fn wait(&self, time: Duration) -> io::Result<Ready> {
-        let mut waits = [
-            PollFd::new(self.interrupt.descriptor(), PollFlags::IN),
-            PollFd::new(&self.stream, PollFlags::IN),
-        ];
+        let mut waits =
+            [PollFd::new(self.interrupt.descriptor(), PollFlags::IN), PollFd::new(&self.stream, PollFlags::IN)];
         let timeout = Timespec { tv_sec: time.as_secs() as i64, tv_nsec: i64::from(time.subsec_nanos()) };
         match poll(&mut waits, Some(&timeout)) {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}

@@ -113,7 +113,10 @@ fn screen(node: &Node, admin_port: u16, ready_after: Duration, quit: &str) -> St
     lines.push(format!("  Fan-out meter      {admin}/demo/meter"));
     lines.push(format!("  Status             {admin}/"));
     lines.push(format!("  Metrics            {admin}/metrics\n"));
-    lines.push(format!("  JavaScript         new HubConnectionBuilder().withUrl(\"{public}{}\").build()", hub_path(hub)));
+    lines.push(format!(
+        "  JavaScript         new HubConnectionBuilder().withUrl(\"{public}{}\").build()",
+        hub_path(hub)
+    ));
     lines.push(format!("  Shell              fanfare listen --hub {hub}{at}"));
     lines.push(format!("                     fanfare send --hub {hub}{at} --all greet '\"hello\"'\n"));
     let plan = node.plan();

@@ -106,7 +106,8 @@ impl Exchange {
 
     /// Reads the head of the answer; what `read` made of it, and where the body starts.
     fn answer<R>(&mut self, place: &str, read: impl Fn(&ResponseHead<'_>) -> R) -> Result<(R, usize), Failure> {
-        let not_http = |why: String| Failure::new(Code::NotAHub, format!("{place} does not speak HTTP")).fact("why", why);
+        let not_http =
+            |why: String| Failure::new(Code::NotAHub, format!("{place} does not speak HTTP")).fact("why", why);
         loop {
             match parse_response(&self.received, &HeadLimits::default()) {
                 Ok(Progress::Done(head, end)) => return Ok((read(&head), end)),
@@ -120,7 +121,8 @@ impl Exchange {
     }
 
     fn body(mut self, mut at: usize, mut decoder: BodyDecoder, place: &str) -> Result<Vec<u8>, Failure> {
-        let broken = |why: String| Failure::new(Code::PeerRule, format!("the answer of {place} is broken")).fact("why", why);
+        let broken =
+            |why: String| Failure::new(Code::PeerRule, format!("the answer of {place} is broken")).fact("why", why);
         let mut body = Vec::new();
         while !decoder.is_done() {
             if at == self.received.len() && self.receive().map_err(|error| lost(place, &error))? == 0 {

@@ -67,8 +67,9 @@ pub(crate) trait Verb {
 /// # Errors
 /// `FF2xxx` when it cannot start.
 pub(crate) fn run(settings: Settings, verb: &mut dyn Verb) -> Result<End, Failure> {
-    let control_failed =
-        |error: std::io::Error| Failure::new(Code::Control, "cannot start the control thread").fact("why", error.to_string());
+    let control_failed = |error: std::io::Error| {
+        Failure::new(Code::Control, "cannot start the control thread").fact("why", error.to_string())
+    };
     rt::run(serve(settings, verb)).map_err(control_failed)?
 }
 

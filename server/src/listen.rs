@@ -49,7 +49,8 @@ pub(crate) fn run(args: &ListenArgs) -> Result<ExitCode, Failure> {
     let mut end = None;
     for group in &args.groups {
         let name = serde_json::json!([group]).to_string();
-        let joined = client.invoke("JoinGroup", name.as_bytes(), |message| end = end.take().or(printer.show(message)))?;
+        let joined =
+            client.invoke("JoinGroup", name.as_bytes(), |message| end = end.take().or(printer.show(message)))?;
         if joined == Called::Interrupted {
             client.goodbye();
             return Ok(ExitCode::from(exit::INTERRUPTED));

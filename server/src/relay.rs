@@ -61,7 +61,9 @@ impl HubHandler for Relay {
         if call.streaming() {
             // spec 6.4
             let name = call.target();
-            let text = format!("The client attempted to invoke the non-streaming '{name}' method with a streaming invocation.");
+            let text = format!(
+                "The client attempted to invoke the non-streaming '{name}' method with a streaming invocation."
+            );
             return Answer::Error(HandlerError::WrongStreaming(text));
         }
         self.run(method, cx, call).into()

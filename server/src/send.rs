@@ -76,6 +76,9 @@ mod tests {
         let refusal = check_argument(1, "hello").expect_err("not JSON").to_string();
         assert!(refusal.starts_with("error FF1007  argument 2 is not JSON"), "{refusal}");
         assert!(refusal.contains(r#"write '"hello"'"#), "{refusal}");
-        assert_eq!(check_argument(0, " 123456789012345678901234567890 ").expect("JSON"), "123456789012345678901234567890");
+        assert_eq!(
+            check_argument(0, " 123456789012345678901234567890 ").expect("JSON"),
+            "123456789012345678901234567890"
+        );
     }
 }

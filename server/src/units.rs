@@ -55,7 +55,9 @@ pub(crate) fn parse_cores(text: &str) -> Result<Vec<usize>, String> {
     for part in text.split(',') {
         let (first, last) = part.split_once('-').unwrap_or((part, part));
         let bounds = (first.parse::<usize>(), last.parse::<usize>());
-        let (Ok(first), Ok(last)) = bounds else { return Err(format!("`{part}` is not a core or a range; {ACCEPTED}")) };
+        let (Ok(first), Ok(last)) = bounds else {
+            return Err(format!("`{part}` is not a core or a range; {ACCEPTED}"));
+        };
         if first > last || last >= CORES_MAX {
             return Err(format!("`{part}` is not a range of cores below {CORES_MAX}; {ACCEPTED}"));
         }

@@ -60,7 +60,15 @@ fn int_stops_serve_with_130_and_dev_with_0() {
 #[test]
 fn serve_prints_its_plan_and_honours_its_limit() {
     let mut process = Fanfare::start(&[
-        "serve", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--shards", "2", "--connections-max", "7",
+        "serve",
+        "--listen",
+        "127.0.0.1:0",
+        "--admin",
+        "127.0.0.1:0",
+        "--shards",
+        "2",
+        "--connections-max",
+        "7",
     ]);
     let plan = process.line("plan");
     assert!(plan.contains("connections_max 7 "), "{plan}");
@@ -110,7 +118,8 @@ fn bad_flags_end_with_2_and_name_what_would_do() {
 
 #[test]
 fn help_and_version_go_to_standard_output_with_0() {
-    for (arguments, part) in [(&[][..], "try"), (&["version"], "fanfare 0."), (&["help", "serve"], "--client-publish")] {
+    for (arguments, part) in [(&[][..], "try"), (&["version"], "fanfare 0."), (&["help", "serve"], "--client-publish")]
+    {
         let (status, said) = Fanfare::start(arguments).code();
         assert_eq!(status, 0, "{said}");
         assert!(said.contains(part), "{said}");

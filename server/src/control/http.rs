@@ -185,7 +185,10 @@ async fn linger(stream: &mut Stream) {
 fn respond(received: &[u8], limits: &HeadLimits, pages: &dyn Pages) -> (Vec<u8>, bool) {
     // `whole_request` has just read these very bytes; a head borrows them, so it is read again instead of kept.
     let Ok(Progress::Done(head, _)) = parse_request(received, limits) else {
-        return (encode(problem::answer(500, Code::PageFailed, "A request changed while it was read."), false, false), false);
+        return (
+            encode(problem::answer(500, Code::PageFailed, "A request changed while it was read."), false, false),
+            false,
+        );
     };
     let keep_open = head.keep_alive();
     let is_head = head.method() == "HEAD";

@@ -20,9 +20,10 @@ type Plain = (Metric, fn(&ShardMetrics) -> u64);
 static SUMMED: [Plain; 16] = [
     (gauge("fanfare_sockets", &[], "Open sockets of the public listener, hub connections or not."), |m| m.sockets_open),
     (counter("fanfare_sockets_accepted_total", &[], "Sockets accepted."), |m| m.accepted_total),
-    (counter("fanfare_connections_opened_total", &[], "Client connections that came through the hub handshake."), |m| {
-        m.opened_total
-    }),
+    (
+        counter("fanfare_connections_opened_total", &[], "Client connections that came through the hub handshake."),
+        |m| m.opened_total,
+    ),
     (counter("fanfare_messages_received_total", &[], "Hub messages received from clients."), |m| {
         m.messages_received_total
     }),
@@ -50,17 +51,22 @@ static SUMMED: [Plain; 16] = [
     (counter("fanfare_log_full_total", &[], "Publishes refused because the broadcast log was full."), |m| {
         m.log_full_total
     }),
-    (counter("fanfare_log_evictions_total", &[], "Log segments freed by closing the slow readers that held them."), |m| {
-        m.evictions_total
-    }),
+    (
+        counter("fanfare_log_evictions_total", &[], "Log segments freed by closing the slow readers that held them."),
+        |m| m.evictions_total,
+    ),
     (counter("fanfare_short_sends_total", &[], "Sends that the kernel took in part."), |m| m.short_sends_total),
 ];
 
 /// One sample per core, by its number.
 static PER_CORE: [Plain; 8] = [
     (counter("fanfare_core_turns_total", &["core"], "Turns of the core's loop."), |m| m.turns_total),
-    (counter("fanfare_ring_enters_total", &["core"], "Calls into the kernel through the ring."), |m| m.ring_enters_total),
-    (counter("fanfare_ring_submissions_total", &["core"], "Requests handed to the ring."), |m| m.ring_submissions_total),
+    (counter("fanfare_ring_enters_total", &["core"], "Calls into the kernel through the ring."), |m| {
+        m.ring_enters_total
+    }),
+    (counter("fanfare_ring_submissions_total", &["core"], "Requests handed to the ring."), |m| {
+        m.ring_submissions_total
+    }),
     (counter("fanfare_ring_sends_total", &["core"], "Sends among the requests."), |m| m.ring_sends_total),
     (counter("fanfare_ring_completions_total", &["core"], "Completions taken from the ring."), |m| {
         m.ring_completions_total
@@ -68,9 +74,10 @@ static PER_CORE: [Plain; 8] = [
     (counter("fanfare_ring_overflows_total", &["core"], "Times the completion queue overflowed."), |m| {
         m.ring_overflows_total
     }),
-    (counter("fanfare_recv_buffers_empty_total", &["core"], "Receives that found no free buffer and were retried."), |m| {
-        m.recv_pool_empty_total
-    }),
+    (
+        counter("fanfare_recv_buffers_empty_total", &["core"], "Receives that found no free buffer and were retried."),
+        |m| m.recv_pool_empty_total,
+    ),
     (counter("fanfare_core_queue_full_total", &["core"], "Notes that found the queue to another core full."), |m| {
         m.notes_overflowed_total
     }),
@@ -80,8 +87,11 @@ static BUILD: Metric = gauge("fanfare_build_info", &["version", "rustc", "driver
 static CONNECTIONS: Metric = gauge("fanfare_connections", &["hub"], "Open client connections.");
 static CONNECTIONS_MAX: Metric = gauge("fanfare_connections_limit", &[], "Client connections this node has room for.");
 static CLOSED: Metric = counter("fanfare_connections_closed_total", &["reason"], "Client connections closed.");
-static REFUSED: Metric =
-    counter("fanfare_connect_refused_total", &["reason"], "Connections and requests turned away by the public listener.");
+static REFUSED: Metric = counter(
+    "fanfare_connect_refused_total",
+    &["reason"],
+    "Connections and requests turned away by the public listener.",
+);
 static SENT: Metric = counter(
     "fanfare_messages_sent_total",
     &["kind"],
@@ -190,8 +200,18 @@ mod tests {
     fn catalogue() -> Vec<&'static Metric> {
         let plain = SUMMED.iter().chain(&PER_CORE).map(|(metric, _)| metric);
         let special = [
-            &BUILD, &CONNECTIONS, &CONNECTIONS_MAX, &CLOSED, &REFUSED, &SENT, &DROPPED, &SEGMENTS, &MEMORY, &FILES,
-            &FILES_MAX, &ADMIN_REFUSED,
+            &BUILD,
+            &CONNECTIONS,
+            &CONNECTIONS_MAX,
+            &CLOSED,
+            &REFUSED,
+            &SENT,
+            &DROPPED,
+            &SEGMENTS,
+            &MEMORY,
+            &FILES,
+            &FILES_MAX,
+            &ADMIN_REFUSED,
         ];
         plain.chain(special).collect()
     }

@@ -56,9 +56,8 @@ impl AdminPages {
     }
 
     fn metrics(&self) -> Answer {
-        let admin_refused = [Refused::Full, Refused::BadRequest, Refused::Silent].map(|reason| {
-            (refusal_name(reason), self.refused[reason as usize].get())
-        });
+        let admin_refused = [Refused::Full, Refused::BadRequest, Refused::Silent]
+            .map(|reason| (refusal_name(reason), self.refused[reason as usize].get()));
         let facts = Facts {
             engine: &self.node.metrics(),
             connections_max: self.node.connections_max(),
@@ -88,7 +87,8 @@ impl AdminPages {
             return problem::answer(404, Code::NotFound, "There is no such page here; / lists what there is.");
         }
         if !matches!(request.method(), "GET" | "HEAD") {
-            return problem::answer(405, Code::MethodNotAllowed, "This page can only be read.").header("Allow", "GET, HEAD");
+            return problem::answer(405, Code::MethodNotAllowed, "This page can only be read.")
+                .header("Allow", "GET, HEAD");
         }
         match (computed, asset) {
             (Some(page), _) => page(self),
@@ -162,7 +162,9 @@ mod tests {
         for own in ["localhost", "LOCALHOST:8889", "127.0.0.1:1", "127.9.9.9", "[::1]:8889", "[::1]"] {
             assert!(is_loopback_name(own), "{own}");
         }
-        for foreign in ["", "evil.example:8889", "localhost.evil.example", "127.0.0.1.evil.example", "[::2]:1", "10.0.0.1"] {
+        for foreign in
+            ["", "evil.example:8889", "localhost.evil.example", "127.0.0.1.evil.example", "[::2]:1", "10.0.0.1"]
+        {
             assert!(!is_loopback_name(foreign), "{foreign}");
         }
     }
