@@ -7,8 +7,7 @@ use std::error::Error;
 use std::thread;
 use std::time::Duration;
 
-use fanfare_engine::{Answer, Context, Engine, HubHandler, HubOptions, Invocation, Value};
-use fanfare_protocol::hub::Payload;
+use fanfare_engine::{Answer, Context, Engine, HubHandler, HubOptions, Invocation, Payload, Value};
 
 const TICKS: i64 = 600;
 
@@ -28,7 +27,7 @@ impl HubHandler for Quotes {
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let engine = Engine::builder().listen("127.0.0.1:9000").hub("quotes", HubOptions::default(), Quotes).start()?;
+    let mut engine = Engine::builder().listen("127.0.0.1:9000").hub("quotes", HubOptions::default(), Quotes).start()?;
     eprintln!("serving on {:?} for {TICKS} seconds", engine.local_addrs());
     let publisher = engine.publisher();
     for tick in 0..TICKS {

@@ -11,7 +11,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use fanfare_engine::{
-    Answer, EchoOptions, EndpointOptions, Engine, EngineBuilder, HandlerError, HubOptions, Limits, Transports,
+    Answer, Builder, EchoOptions, EndpointOptions, Engine, HandlerError, HubOptions, Limits, Transports,
 };
 
 #[path = "testhub/bind.rs"]
@@ -67,7 +67,7 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let engine = match build(&options).start() {
+    let mut engine = match build(&options).start() {
         Ok(engine) => engine,
         Err(error) => {
             eprintln!("testhub: {error}");
@@ -104,7 +104,7 @@ fn common() -> EndpointOptions {
     }
 }
 
-fn build(options: &Options) -> EngineBuilder {
+fn build(options: &Options) -> Builder {
     let fast =
         EndpointOptions { keep_alive_ms: 1_000, client_timeout_ms: 3_000, handshake_timeout_ms: 2_000, ..common() };
     let limits = Limits {

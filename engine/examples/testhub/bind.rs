@@ -1,8 +1,7 @@
 //! Reading arguments as the types the contract names, and building the values it answers with.
 
-use fanfare_engine::{HandlerError, Invocation, Value};
+use fanfare_engine::{HandlerError, Invocation, Raw, Value};
 use fanfare_protocol::hub::error::BindError;
-use fanfare_protocol::hub::raw::Raw;
 
 /// Longest string or byte array this hub makes up for a client.
 const LARGE_BYTES_MAX: usize = 64 << 20;

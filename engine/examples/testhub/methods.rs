@@ -2,9 +2,8 @@
 
 use std::time::Duration;
 
-use fanfare_engine::{Answer, Context, HandlerError, HubHandler, Invocation, Value};
+use fanfare_engine::{Answer, Context, HandlerError, HubHandler, Invocation, Raw, Value};
 use fanfare_protocol::hub::error::BindError;
-use fanfare_protocol::hub::raw::Raw;
 
 use super::Outcome;
 use super::bind::{int, ints, large_binary, large_string, length, text, text_or_null};

@@ -1,7 +1,6 @@
 //! Methods that send to others: groups, users, single connections, and the flood.
 
-use fanfare_engine::{Answer, Context, HandlerError, Invocation, ReplyHandle, Target, Value};
-use fanfare_protocol::hub::Payload;
+use fanfare_engine::{Answer, Context, HandlerError, Invocation, Payload, ReplyHandle, Target, Value};
 
 use super::Outcome;
 use super::bind::{int, large_string, length, text, texts};

@@ -102,7 +102,6 @@ describe('the server goes away', { concurrency: true }, () => {
         const first = await Testhub.spawn();
         const hub = build(first, variant, { reconnect: [0, 250, 500, 1_000, 2_000, 4_000] });
         const reconnecting = new Promise((resolve) => hub.onreconnecting(resolve));
-        const reconnected = new Promise((resolve) => hub.onreconnected(resolve));
         await hub.start();
         const call = failure(hub.invoke('Delay', 60_000));
         const ended = await first.stop(signal);
@@ -111,8 +110,13 @@ describe('the server goes away', { concurrency: true }, () => {
         await call;
         const second = await Testhub.spawn(Number(new URL(first.url).port));
         try {
-          await within(15_000, 'onreconnected', reconnected);
-          assert.equal(await hub.invoke('Echo', 'again'), 'again');
+          const end_ms = Date.now() + 15_000;
+          let echoed;
+          while (echoed !== 'again' && Date.now() < end_ms) {
+            await pause(50);
+            if (hub.state === 'Connected') echoed = await hub.invoke('Echo', 'again').catch(() => undefined);
+          }
+          assert.equal(echoed, 'again');
         } finally {
           await hub.stop();
           await second.stop();
