@@ -1,0 +1,273 @@
+//! Segments, logs and holdings together.
+
+use super::segment::SHARDS_MAX;
+use super::*;
+use fanfare_protocol::cursor::Sink;
+
+fn append(log: &mut Log, owner: &mut SegmentOwner, bytes: &[u8]) -> Result<Extents, LogFull> {
+    log.append(owner, bytes.len(), 0, |writer| writer.put(bytes))
+}
+
+fn pattern(len: usize, seed: u8) -> Vec<u8> {
+    (0..len).map(|i| (i as u8).wrapping_mul(31).wrapping_add(seed)).collect()
+}
+
+fn read(logs: &Logs, extents: &[Extent]) -> Vec<u8> {
+    extents.iter().flat_map(|&extent| logs.bytes(extent)).copied().collect()
+}
+
+#[test]
+fn neighbours_merge_into_one_run() {
+    let logs = Logs::new(1, SEGMENT_BYTES).unwrap();
+    let mut owner = logs.owner(0).unwrap();
+    let mut log = Log::new();
+    let a = append(&mut log, &mut owner, b"hello ").unwrap();
+    let b = append(&mut log, &mut owner, b"world").unwrap();
+    let mut run = a[0];
+    assert!(run.merge(&b[0]));
+    assert_eq!(logs.bytes(run), b"hello world");
+    assert_eq!(run.count, 2);
+    run.advance(3);
+    assert_eq!(logs.bytes(run), b"lo world");
+}
+
+#[test]
+fn small_messages_move_whole_large_ones_split() {
+    let logs = Logs::new(1, 4 * SEGMENT_BYTES).unwrap();
+    let mut owner = logs.owner(0).unwrap();
+    let mut log = Log::new();
+    let filler = pattern(SEGMENT_BYTES - 100, 1);
+    let first = append(&mut log, &mut owner, &filler).unwrap();
+    assert_eq!(first.len(), 1);
+
+    let small = append(&mut log, &mut owner, &pattern(200, 2)).unwrap();
+    assert_eq!(small.len(), 1);
+    assert_eq!((small[0].segment.index(), small[0].offset), (1, 0));
+
+    let large = pattern(SEGMENT_BYTES + 77, 3);
+    let split = append(&mut log, &mut owner, &large).unwrap();
+    assert_eq!(split.len(), 2);
+    assert_eq!((split[0].flags, split[0].count), (Extent::CONTINUES, 0));
+    assert_eq!((split[1].flags, split[1].count), (0, 1));
+    assert_eq!(split[0].offset, 200);
+    assert_eq!(read(&logs, &split), large);
+    assert_eq!(read(&logs, &first), filler);
+    assert_eq!((owner.open(), owner.sealed(), owner.free()), (1, 2, 1));
+}
+
+#[test]
+fn a_message_of_any_length_reads_back() {
+    let logs = Logs::new(1, 12 * SEGMENT_BYTES).unwrap();
+    let mut owner = logs.owner(0).unwrap();
+    let mut log = Log::new();
+    let sizes: &[usize] = if cfg!(miri) {
+        &[1, SEGMENT_BYTES / 4, SEGMENT_BYTES / 4 + 1]
+    } else {
+        &[
+            1,
+            2044,
+            SEGMENT_BYTES / 4,
+            SEGMENT_BYTES / 4 + 1,
+            SEGMENT_BYTES - 1,
+            SEGMENT_BYTES,
+            SEGMENT_BYTES + 1,
+            3 * SEGMENT_BYTES + 5,
+        ]
+    };
+    for (i, &len) in sizes.iter().enumerate() {
+        let bytes = pattern(len, i as u8);
+        let extents =
+            log.append(&mut owner, len, 7, |writer| bytes.chunks(1000).for_each(|chunk| writer.put(chunk))).unwrap();
+        assert_eq!(read(&logs, &extents), bytes, "length {len}");
+        assert!(extents.iter().all(|extent| extent.class == 7));
+        assert_eq!(extents.iter().map(|extent| u32::from(extent.count)).sum::<u32>(), 1);
+        let continues = extents.iter().filter(|extent| extent.flags & Extent::CONTINUES != 0).count();
+        assert_eq!(continues, extents.len() - 1);
+    }
+}
+
+#[test]
+fn a_full_log_says_so_and_takes_nothing() {
+    let logs = Logs::new(1, 2 * SEGMENT_BYTES).unwrap();
+    let mut owner = logs.owner(0).unwrap();
+    let mut log = Log::new();
+    append(&mut log, &mut owner, &pattern(SEGMENT_BYTES - 10, 0)).unwrap();
+    let full = append(&mut log, &mut owner, &vec![0; 2 * SEGMENT_BYTES]).unwrap_err();
+    assert_eq!(full, LogFull { needed: 2, free: 1 });
+    assert_eq!((owner.open(), owner.free()), (1, 1));
+    let after = append(&mut log, &mut owner, &[9; 10]).unwrap();
+    assert_eq!(after[0].offset as usize, SEGMENT_BYTES - 10, "the open segment goes on as before");
+}
+
+#[test]
+#[should_panic(expected = "less than it announced")]
+fn a_short_encoder_is_a_bug() {
+    let logs = Logs::new(1, SEGMENT_BYTES).unwrap();
+    let mut owner = logs.owner(0).unwrap();
+    let _ = Log::new().append(&mut owner, 5, 0, |writer| writer.put(b"four"));
+}
+
+#[test]
+#[should_panic(expected = "more than it announced")]
+fn a_long_encoder_is_a_bug() {
+    let logs = Logs::new(1, SEGMENT_BYTES).unwrap();
+    let mut owner = logs.owner(0).unwrap();
+    let _ = Log::new().append(&mut owner, 3, 0, |writer| writer.put(b"four"));
+}
+
+#[test]
+#[should_panic(expected = "beyond the published bytes")]
+fn unpublished_bytes_cannot_be_read() {
+    let logs = Logs::new(1, SEGMENT_BYTES).unwrap();
+    let mut owner = logs.owner(0).unwrap();
+    let mut extent = append(&mut Log::new(), &mut owner, b"abc").unwrap()[0];
+    extent.len += 1;
+    let _ = logs.bytes(extent);
+}
+
+#[test]
+fn one_owner_per_shard() {
+    let logs = Logs::new(2, SEGMENT_BYTES).unwrap();
+    let owner = logs.owner(1).unwrap();
+    assert_eq!(owner.shard(), 1);
+    assert!(logs.owner(1).is_none());
+    assert!(logs.owner(2).is_none());
+    assert!(logs.owner(0).is_some());
+}
+
+#[test]
+fn sizes_out_of_range_are_refused() {
+    assert!(Logs::new(0, SEGMENT_BYTES).is_err());
+    assert!(Logs::new(1, SEGMENT_BYTES - 1).is_err());
+    assert!(Logs::new(SHARDS_MAX as u8 + 1, SEGMENT_BYTES).is_err());
+}
+
+#[test]
+fn a_segment_is_free_only_when_notes_are_read_and_nobody_holds() {
+    let logs = Logs::new(3, 2 * SEGMENT_BYTES).unwrap();
+    let mut owner = logs.owner(0).unwrap();
+    let mut log = Log::new();
+    let extent = append(&mut log, &mut owner, b"to all").unwrap()[0];
+    log.close(&mut owner);
+    let mut other = Holdings::new(1, &logs);
+    let mut own = Holdings::new(0, &logs);
+
+    assert_eq!(owner.retire(|_| u64::MAX), 0, "positions not yet known");
+    owner.stamp(|shard| u64::from(shard) * 10);
+    assert_eq!(owner.retire(|shard| if shard == 1 { 10 } else { 19 }), 0, "shard 2 has not read its note");
+
+    own.hold(extent.segment);
+    other.hold(extent.segment);
+    other.hold(extent.segment);
+    let all_read = |shard: u8| u64::from(shard) * 10;
+    assert_eq!(owner.retire(all_read), 0);
+    assert_eq!(owner.oldest_held(), Some(extent.segment));
+    other.release(extent.segment);
+    own.release(extent.segment);
+    assert_eq!(owner.retire(all_read), 0, "shard 1 still holds one");
+    assert_eq!((other.held(extent.segment), other.total()), (1, 1));
+    other.release(extent.segment);
+    assert_eq!(owner.oldest_held(), None);
+    assert_eq!(owner.retire(all_read), 1);
+    assert_eq!((owner.free(), owner.sealed(), owner.bytes()), (2, 0, 0));
+}
+
+#[test]
+fn a_held_segment_does_not_stop_the_ones_behind_it() {
+    let logs = Logs::new(1, 3 * SEGMENT_BYTES).unwrap();
+    let mut owner = logs.owner(0).unwrap();
+    let mut holdings = Holdings::new(0, &logs);
+    let mut log = Log::new();
+    let first = append(&mut log, &mut owner, b"slow reader").unwrap()[0];
+    holdings.hold(first.segment);
+    for _ in 0..20 {
+        log.close(&mut owner);
+        owner.stamp(|_| 0);
+        owner.retire(|_| 0);
+        append(&mut log, &mut owner, b"fast reader").unwrap();
+        assert_eq!(logs.bytes(first), b"slow reader");
+    }
+}
+
+#[test]
+fn lent_segments_can_be_written_again() {
+    let logs = Logs::new(1, SEGMENT_BYTES).unwrap();
+    let mut owner = logs.owner(0).unwrap();
+    let mut log = Log::new();
+    let extent = append(&mut log, &mut owner, b"lent").unwrap()[0];
+    logs.mark_lent(extent.segment);
+    log.close(&mut owner);
+    owner.stamp(|_| 0);
+    assert_eq!(owner.retire(|_| 0), 1);
+    let again = append(&mut log, &mut owner, b"new bytes").unwrap()[0];
+    assert_eq!(again.segment, extent.segment);
+    assert_eq!(logs.bytes(again), b"new bytes");
+    assert_eq!(owner.trim(0), 0, "nothing is free");
+}
+
+#[test]
+fn trim_gives_back_cold_segments_only() {
+    let logs = Logs::new(1, 4 * SEGMENT_BYTES).unwrap();
+    let mut owner = logs.owner(0).unwrap();
+    assert_eq!(owner.trim(1), 3);
+    let taken = owner.take().unwrap();
+    assert_eq!(taken.index(), 0);
+}
+
+/// Every write goes to a random log, random extents are kept and dropped; kept bytes never change.
+#[test]
+fn kept_bytes_never_change_over_random_operations() {
+    let rounds = if cfg!(miri) { 40 } else { 3000 };
+    let logs = Logs::new(2, 8 * SEGMENT_BYTES).unwrap();
+    let mut owner = logs.owner(0).unwrap();
+    let mut holdings = [Holdings::new(0, &logs), Holdings::new(1, &logs)];
+    let mut both = [Log::new(), Log::new()];
+    let mut kept: Vec<(usize, Extents, Vec<u8>)> = Vec::new();
+    let mut state = 88_172_645_463_325_252_u64;
+    let mut random = |below: u64| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state % below
+    };
+    let mut full = 0;
+    for round in 0..rounds {
+        let bytes = pattern(1 + random(120_000) as usize, round as u8);
+        match append(&mut both[random(2) as usize], &mut owner, &bytes) {
+            Ok(extents) => {
+                let holder = random(2) as usize;
+                extents.iter().for_each(|extent| holdings[holder].hold(extent.segment));
+                kept.push((holder, extents, bytes));
+            }
+            Err(_) => full += 1,
+        }
+        while kept.len() > 6 || (!kept.is_empty() && random(3) == 0) {
+            let (holder, extents, bytes) = kept.swap_remove(random(kept.len() as u64) as usize);
+            assert_eq!(read(&logs, &extents), bytes);
+            extents.iter().for_each(|extent| holdings[holder].release(extent.segment));
+        }
+        owner.stamp(|_| round);
+        owner.retire(|_| round);
+    }
+    assert!(full < rounds / 2, "the log was full in {full} of {rounds} rounds");
+    kept.iter().for_each(|(_, extents, bytes)| assert_eq!(&read(&logs, extents), bytes));
+}
+
+#[test]
+fn readers_on_other_threads_see_what_was_published() {
+    let logs = Logs::new(1, 2 * SEGMENT_BYTES).unwrap();
+    let mut owner = logs.owner(0).unwrap();
+    let mut log = Log::new();
+    let (send, receive) = std::sync::mpsc::channel::<Extent>();
+    let reader = std::thread::spawn({
+        let logs = logs.clone();
+        move || receive.iter().map(|extent| logs.bytes(extent).len()).sum::<usize>()
+    });
+    let count = if cfg!(miri) { 20 } else { 2000 };
+    for i in 0..count {
+        let extents = append(&mut log, &mut owner, &pattern(100, i as u8)).unwrap();
+        send.send(extents[0]).unwrap();
+    }
+    drop(send);
+    assert_eq!(reader.join().unwrap(), count * 100);
+}
