@@ -21,6 +21,8 @@ pub const HUB_MESSAGE_BYTES: u32 = br#"{"type":1,"target":"m","arguments":[""]}"
 const VISIT_LIMIT: Duration = Duration::from_secs(180);
 /// The same load before, not measured: sockets grow their buffers, servers their tables, V8 its code.
 const WARMUP_MS: u32 = 500;
+/// How long connections are idle before their memory is read: allocators and the kernel have given back what they will.
+const IDLE_HOLD_MS: u32 = 3000;
 
 /// The load generator on this machine.
 #[derive(Clone, Debug)]
@@ -57,14 +59,16 @@ impl Flags {
         flags
     }
 
-    /// `connect`.
+    /// `connect`: opened, held for a moment, closed.
     pub fn connect(connections: u32) -> Flags {
         Flags::new("connect", connections)
     }
 
-    /// `idle`.
+    /// `idle`: opened, held, weighed.
     pub fn idle(connections: u32) -> Flags {
-        Flags::new("idle", connections)
+        let mut flags = Flags::new("idle", connections);
+        flags.add("--hold", format!("{IDLE_HOLD_MS}ms"));
+        flags
     }
 
     /// The next burst when every receiver has the last one.
@@ -162,28 +166,109 @@ fn pad_size(arguments: &mut [String]) {
     arguments[flag + 1] = (bytes + HUB_MESSAGE_BYTES).to_string();
 }
 
-/// What the load generator said about one run.
+/// What the load generator said about one run (`fanfare-loadgen/1`).
 #[derive(Clone, Debug)]
 pub struct Report(Value);
+
+/// What every receiver's ledger must have none of.
+const LEDGER: [&str; 4] = ["missing", "duplicate", "out_of_order", "corrupt"];
 
 impl Report {
     /// Why its figures cannot be used. Empty if they can.
     pub fn problems(&self) -> Vec<String> {
-        Vec::new()
+        let mut problems = Vec::new();
+        if self.0["verdict"]["valid"] != true {
+            let reasons = self.0["verdict"]["reasons"].as_array().map_or(&[][..], Vec::as_slice);
+            let reasons: Vec<&str> = reasons.iter().filter_map(Value::as_str).collect();
+            problems.push(format!("the load generator calls its run invalid: {}", reasons.join("; ")));
+        }
+        for (place, names) in [("", &LEDGER[..]), ("/connect", &["failed", "lost"][..])] {
+            for name in names {
+                match self.number(&format!("{place}/{name}")) {
+                    Some(count) if count > 0.0 => problems.push(format!("{count} {name}")),
+                    _ => {} // none, or a run without a ledger
+                }
+            }
+        }
+        problems
     }
 
     /// A figure, if this kind of run has it.
     pub fn value(&self, metric: Metric) -> Option<f64> {
-        self.0.pointer(metric.key())?.as_f64()
+        match metric {
+            Metric::CpuUsPerDelivery => self.number("/server/cpu_us_per_delivery"),
+            Metric::CpuUsPerConnection => self.number("/server/cpu_us_per_connection"),
+            Metric::UserBytesPerConnection => self.number("/server/bytes_per_connection"),
+            Metric::TotalBytesPerConnection => {
+                let kernel_bytes = self.number("/kernel/bytes_per_connection_server")?;
+                Some(kernel_bytes + self.number("/server/bytes_per_connection")?)
+            }
+            Metric::HealthyP99Ratio | Metric::BytesPerStalledReader => None, // these need two runs
+        }
     }
 
     /// 99th percentile of the delay from the intended send time to the arrival at those that read.
     pub fn healthy_p99_us(&self) -> Option<f64> {
-        self.0.pointer("/")?.as_f64()
+        self.number("/latency_us/from_intended/p99").filter(|&p99_us| p99_us > 0.0)
     }
 
     /// All of it.
     pub fn into_json(self) -> Value {
         self.0
+    }
+
+    fn number(&self, pointer: &str) -> Option<f64> {
+        self.0.pointer(pointer)?.as_f64()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{HUB_MESSAGE_BYTES, Metric, Report, pad_size};
+    use fanfare_protocol::hub::{Format, Payload, Value, encode};
+    use serde_json::json;
+
+    #[test]
+    fn raw_payloads_are_as_long_as_the_hub_message() {
+        for argument_bytes in [64, 128, 2048] {
+            let arguments = [Value::from("x".repeat(argument_bytes))];
+            let mut message = Vec::new();
+            encode::invocation(Format::Json, &mut message, None, "m", &Payload::Values(&arguments)).expect("a text");
+            let mut flags = ["--size".to_owned(), argument_bytes.to_string()];
+            pad_size(&mut flags);
+            assert_eq!(flags[1], message.len().to_string());
+            assert_eq!(message.len(), argument_bytes + HUB_MESSAGE_BYTES as usize);
+        }
+    }
+
+    #[test]
+    fn a_good_report_has_figures_and_no_problems() {
+        let report = Report(json!({
+            "connect": { "failed": 0, "lost": 0 },
+            "missing": 0, "duplicate": 0, "out_of_order": 0, "corrupt": 0,
+            "latency_us": { "from_intended": { "p99": 1200 } },
+            "server": { "cpu_us_per_delivery": 5.5, "bytes_per_connection": 180.0 },
+            "kernel": { "bytes_per_connection_server": 4000.0 },
+            "verdict": { "valid": true, "reasons": [], "notes": ["generator 95 % busy"] },
+        }));
+        assert_eq!(report.problems(), Vec::<String>::new());
+        assert_eq!(report.value(Metric::CpuUsPerDelivery), Some(5.5));
+        assert_eq!(report.value(Metric::TotalBytesPerConnection), Some(4180.0));
+        assert_eq!(report.value(Metric::CpuUsPerConnection), None);
+        assert_eq!(report.healthy_p99_us(), Some(1200.0));
+    }
+
+    #[test]
+    fn bad_reports_say_why() {
+        let report = Report(json!({
+            "connect": { "failed": 3, "lost": 0 },
+            "missing": 0, "duplicate": 2, "out_of_order": 0, "corrupt": 0,
+            "verdict": { "valid": false, "reasons": ["the generator was busy"] },
+        }));
+        let problems = report.problems().join(" | ");
+        for part in ["the generator was busy", "2 duplicate", "3 failed"] {
+            assert!(problems.contains(part), "{problems}");
+        }
+        assert_eq!(Report(json!({})).problems().len(), 1, "a report without a verdict is not believed");
     }
 }

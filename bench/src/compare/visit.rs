@@ -15,6 +15,9 @@ const START_LIMIT: Duration = Duration::from_secs(15);
 /// Messages in a visit of a quick run: this fraction of a full one.
 const QUICK_DIVISOR: u32 = 4;
 
+/// Connections opened and closed before memory is weighed.
+const REHEARSAL_CONNECTIONS: u32 = 100;
+
 /// Why a visit gave no sample.
 #[derive(Debug)]
 pub enum VisitError {
@@ -80,7 +83,7 @@ impl Visitor {
                 sample.loadgen.push(report.into_json());
             }
             Work::Idle { connections } => {
-                let report = self.run(contender, &Flags::idle(connections))?;
+                let report = self.run_idle(contender, connections)?;
                 take(&mut sample, &report, &[Metric::UserBytesPerConnection, Metric::TotalBytesPerConnection]);
                 sample.loadgen.push(report.into_json());
             }
@@ -120,6 +123,17 @@ impl Visitor {
             None => Ok(report),
             Some(status) => Err(VisitError::Server(running.failed(format!("ended under load with {status}")))),
         }
+    }
+
+    /// Weighs idle connections of a server that has had some before: what it allocates and maps once, and the code it
+    /// reads for the first time, is no connection's.
+    fn run_idle(&self, contender: Contender, connections: u32) -> Result<Report, VisitError> {
+        let (running, served) = self.start(contender)?;
+        let rehearsal =
+            self.loadgen.run(served, &Flags::connect(REHEARSAL_CONNECTIONS)).map_err(VisitError::Loadgen)?;
+        let report = self.loadgen.run(served, &Flags::idle(connections)).map_err(VisitError::Loadgen)?;
+        drop((running, rehearsal));
+        Ok(report)
     }
 
     /// Also gives the most memory that the whole machine used at one time beyond that before, in bytes.
