@@ -46,7 +46,7 @@ fn line_078_the_plain_request() {
     let request = HandshakeRequest { protocol: "json".into(), version: 1 };
     assert_eq!(parse(&bytes, 32), Ok(Progress::Done(request.clone(), 32)));
     assert_eq!(request.check(true), Ok(Format::Json));
-    assert_eq!(written(|out| handshake::write_ok(out)), hex("7b 7d 1e"));
+    assert_eq!(written(handshake::write_ok), hex("7b 7d 1e"));
     let bytes = written(|out| handshake::write_request(out, Format::MessagePack, 1));
     assert_eq!(bytes, record(r#"{"protocol":"messagepack","version":1}"#));
     let Ok(Progress::Done(request, _)) = parse(&bytes, 0) else { panic!("not parsed") };
