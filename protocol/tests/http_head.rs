@@ -290,6 +290,14 @@ fn limits_hold_to_the_byte() {
     // A target without end is refused before the head is.
     assert_eq!(verdict(&format!("GET /{}", "a".repeat(100))), Err(HttpError::TargetTooLong));
     assert_eq!(verdict(&format!("GET /{}", "a".repeat(60))), Ok(0));
+    // To the byte: the longest request line is 32 + 1 + 50 + 1 + 8 bytes, and two more must be its CR LF.
+    let endless = "a".repeat(200);
+    assert_eq!(verdict(&endless[..93]), Ok(0));
+    assert_eq!(verdict(&endless[..94]), Err(HttpError::TargetTooLong));
+    assert_eq!(verdict(&format!("\r\n{}", &endless[..93])), Ok(0));
+    assert_eq!(verdict(&format!("\r\n{}", &endless[..94])), Err(HttpError::TargetTooLong));
+    let longest = format!("{} /{} HTTP/1.1\r\nHost: h\r\n\r\n", "M".repeat(32), "a".repeat(49));
+    assert_eq!(verdict(&longest), Ok(longest.len()));
 
     let head = |len: usize| {
         let start = "GET / HTTP/1.1\r\nHost: h\r\nX: ";

@@ -19,19 +19,20 @@ const HIGHS: u64 = u64::from_le_bytes([0x80; 8]);
 /// bytes, the first one lowest, and sets the high bit of each byte it picks; only its lowest mark need be right.
 #[inline]
 fn find(bytes: &[u8], from: usize, marks: impl Fn(u64) -> u64) -> usize {
-    let mut at = from;
-    while let Some(word) = bytes.get(at..).and_then(|rest| rest.first_chunk::<8>()) {
+    let (words, tail) = bytes.get(from..).unwrap_or_default().as_chunks::<8>();
+    for (index, word) in words.iter().enumerate() {
         let found = marks(u64::from_le_bytes(*word)) & HIGHS;
         if found != 0 {
-            return at + (found.trailing_zeros() / 8) as usize;
+            return from + index * 8 + (found.trailing_zeros() / 8) as usize;
         }
-        at += 8;
     }
+    // Spaces fill the last word: no one looks for them.
     let mut last = [b' '; 8];
-    let tail = bytes.get(at..).unwrap_or_default();
-    last[..tail.len()].copy_from_slice(tail);
+    for (to, byte) in last.iter_mut().zip(tail) {
+        *to = *byte;
+    }
     let found = marks(u64::from_le_bytes(last)) & HIGHS;
-    if found != 0 { at + (found.trailing_zeros() / 8) as usize } else { bytes.len() }
+    if found == 0 { bytes.len() } else { from + words.len() * 8 + (found.trailing_zeros() / 8) as usize }
 }
 
 /// Index of the first control character at or after `from` (all below 0x20, and DEL), or the length of `bytes`.
