@@ -21,6 +21,8 @@ use std::net::{SocketAddr, TcpStream};
 static ALLOCATOR: CountingAllocator = CountingAllocator;
 
 const MEMBERS: usize = 1000;
+/// A turn without events lasts 100 ms: something that needs more turns than this does not happen.
+const TURNS_MAX: usize = 100;
 
 struct Relay;
 
@@ -40,7 +42,7 @@ struct House {
 }
 
 impl House {
-    /// A shard with [`MEMBERS`] members, `binary` of which speak MessagePack, all at rest.
+    /// A shard with [`MEMBERS`] members, the last `binary` of which speak MessagePack, all at rest.
     fn new(binary: usize) -> Self {
         let mut bound: Option<SocketAddr> = None;
         let (mut shards, handle) = Engine::builder()
@@ -68,7 +70,7 @@ impl House {
         let shard = shards.pop().expect("one shard");
         let mut house = Self { shard, handle, clients: Vec::new() };
         for index in 0..MEMBERS {
-            house.connect(bound.expect("bound above"), index < binary);
+            house.connect(bound.expect("bound above"), index >= MEMBERS - binary);
         }
         house
     }
@@ -91,13 +93,13 @@ impl House {
     }
 
     fn turn_until(&mut self, mut done: impl FnMut(&mut Self) -> bool) {
-        for _ in 0..10_000 {
+        for _ in 0..TURNS_MAX {
             if done(self) {
                 return;
             }
             self.shard.turn().expect("a turn");
         }
-        panic!("not done after 10,000 turns");
+        panic!("not done after {TURNS_MAX} turns");
     }
 
     fn read(&mut self, index: usize) -> Vec<u8> {
@@ -129,7 +131,7 @@ impl House {
         };
         // The metrics snapshot allocates; it is taken outside the counted turns.
         let mut allocations = 0;
-        for _ in 0..10_000 {
+        for _ in 0..TURNS_MAX {
             if counters() >= goal {
                 break;
             }
