@@ -37,3 +37,33 @@ pub enum Progress<T> {
     /// The input is a proper prefix of an item. Call again with at least one more byte.
     NeedMore,
 }
+
+/// Writes `number` in decimal, without sign or leading zeros.
+pub fn put_decimal<S: Sink + ?Sized>(sink: &mut S, number: u64) {
+    let mut digits = [0; 20];
+    let mut start = digits.len();
+    let mut rest = number;
+    loop {
+        start -= 1;
+        digits[start] = b'0' + (rest % 10) as u8;
+        rest /= 10;
+        if rest == 0 {
+            break;
+        }
+    }
+    sink.put(&digits[start..]);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn decimals() {
+        for number in [0, 1, 9, 10, 12_345, u64::MAX - 1, u64::MAX] {
+            let mut written = Vec::new();
+            put_decimal(&mut written, number);
+            assert_eq!(written, number.to_string().as_bytes());
+        }
+    }
+}

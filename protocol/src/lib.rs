@@ -5,3 +5,8 @@
 #![forbid(unsafe_code)]
 
 pub mod cursor;
+pub mod error;
+pub mod http;
+pub mod hub;
+pub mod negotiate;
+pub mod ws;
