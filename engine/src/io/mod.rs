@@ -8,10 +8,12 @@
 //! same bytes to many slots, and bytes are kept until they are *released* (`Completion::Released`), which the ring
 //! reports together with the send itself by setting [`Sent::released`].
 
+pub mod probe;
 pub mod sim;
 pub mod uring;
 pub mod wake;
 
+pub use probe::Capabilities;
 pub use uring::{RingError, RingStep, Uring, UringOptions};
 pub use wake::{RingFds, WakeHandle};
 

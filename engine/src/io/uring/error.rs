@@ -35,7 +35,7 @@ pub struct RingError {
 }
 
 impl RingError {
-    pub(super) fn new(step: RingStep, error: &io::Error) -> Self {
+    pub(in crate::io) fn new(step: RingStep, error: &io::Error) -> Self {
         let disabled = std::fs::read_to_string("/proc/sys/kernel/io_uring_disabled");
         let disabled = disabled.ok().and_then(|text| text.trim().parse().ok());
         Self { step, errno: Errno(error.raw_os_error().unwrap_or(libc::EIO)), disabled }
