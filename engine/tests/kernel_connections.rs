@@ -109,6 +109,20 @@ fn receive_tells_whether_there_is_more() {
 }
 
 #[test]
+fn an_end_behind_the_last_bytes_counts_as_more() {
+    let mut station = Station::new();
+    let address = station.listen();
+    let (mut peer, slot) = station.peer(address);
+    station.uring.poll(slot, FIRST());
+    peer.write_all(b"last words").unwrap();
+    peer.shutdown(Shutdown::Write).unwrap();
+    std::thread::sleep(Duration::from_millis(20));
+    station.readable(slot);
+    assert_eq!(station.recv(slot), Ok((b"last words".to_vec(), true)));
+    assert_eq!(station.recv(slot), Err(Received::End));
+}
+
+#[test]
 fn an_empty_pool_says_so_and_recovers() {
     let mut station = Station::sized(&Sizes { pool_entries: 2, ..USUAL });
     let address = station.listen();

@@ -354,3 +354,31 @@ fn transports(scanner: &mut Scanner<'_>) -> Result<Vec<Transport>, NegotiateErro
     }
     Ok(transports)
 }
+
+/// Body of the fuzz target: queries never panic, and what a response says can be written and read again.
+#[doc(hidden)]
+pub fn fuzz_negotiate(data: &[u8]) {
+    let query = String::from_utf8_lossy(data);
+    if let Ok(request) = parse_query(&query) {
+        assert!(request.version <= VERSION_MAX);
+    }
+    let Ok(response) = parse_response(data) else { return };
+    let mut written = Vec::new();
+    match &response {
+        NegotiateResponse::Accepted {
+            version,
+            connection_id,
+            connection_token,
+            transports,
+            use_stateful_reconnect,
+        } => {
+            let stateful = *use_stateful_reconnect;
+            write_response(&mut written, *version, connection_id, connection_token, transports, stateful);
+        }
+        NegotiateResponse::Redirect { url, access_token } => {
+            write_redirect(&mut written, url, access_token.as_deref());
+        }
+        NegotiateResponse::Refused { error } => write_error(&mut written, error),
+    }
+    assert_eq!(parse_response(&written), Ok(response));
+}

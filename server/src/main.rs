@@ -1,3 +1,72 @@
-//! The `fanfare` binary.
+//! The `fanfare` binary: reads the command line, does one verb, says how it went.
 
-fn main() {}
+mod cli;
+mod client;
+mod control;
+mod dev;
+mod dial;
+mod failure;
+mod interrupt;
+mod life;
+mod listen;
+mod node;
+mod public;
+mod relay;
+mod send;
+mod serve;
+mod terminal;
+mod units;
+mod url;
+
+use std::process::ExitCode;
+use std::time::Instant;
+
+use cli::{Parsed, Verb};
+use failure::Failure;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    run().unwrap_or_else(|failure| {
+        eprintln!("{failure}");
+        ExitCode::from(failure.code().exit_status())
+    })
+}
+
+fn run() -> Result<ExitCode, Failure> {
+    let started = Instant::now();
+    let verb = match cli::parse(std::env::args_os())? {
+        Parsed::Verb(verb) => verb,
+        Parsed::Text(text) => {
+            print(&text);
+            return Ok(ExitCode::SUCCESS);
+        }
+    };
+    match verb {
+        Verb::Dev(args) => dev::run(&args, started),
+        Verb::Serve(args) => serve::run(&args, started),
+        Verb::Listen(args) => listen::run(&args),
+        Verb::Send(args) => send::run(&args),
+        Verb::Version(args) => {
+            print(&version(args.verbose));
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}
+
+fn version(verbose: bool) -> String {
+    let mut text = format!("fanfare {}\n", env!("CARGO_PKG_VERSION"));
+    if verbose {
+        let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+        text.push_str(&format!("rustc   {}\n", env!("FANFARE_RUSTC")));
+        text.push_str(&format!("target  {}\n", env!("FANFARE_TARGET")));
+        text.push_str(&format!("kernel  {}\n", kernel.trim()));
+    }
+    text
+}
+
+#[expect(clippy::print_stdout, reason = "what was asked for")]
+fn print(text: &str) {
+    print!("{text}");
+}

@@ -53,20 +53,23 @@ impl Extent {
         self.len == 0
     }
 
-    /// Grows this run by `next` when `next` begins exactly where it ends, in the same segment and class.
-    /// Returns whether it did; merging is concatenation, nothing else.
+    /// Whether `next` begins exactly where this run ends, in the same segment and class.
+    pub fn joins(&self, next: &Extent) -> bool {
+        self.segment == next.segment
+            && self.offset + self.len == next.offset
+            && self.class == next.class
+            && self.count.checked_add(next.count).is_some()
+    }
+
+    /// Grows this run by `next` if they join. Returns whether it did; merging is concatenation, nothing else.
     pub fn merge(&mut self, next: &Extent) -> bool {
-        let adjacent = self.segment == next.segment && self.offset + self.len == next.offset;
-        let countable = self.count.checked_add(next.count);
-        match countable {
-            Some(count) if adjacent && self.class == next.class => {
-                self.len += next.len;
-                self.flags = next.flags;
-                self.count = count;
-                true
-            }
-            _ => false,
+        let joins = self.joins(next);
+        if joins {
+            self.len += next.len;
+            self.flags = next.flags;
+            self.count += next.count;
         }
+        joins
     }
 
     /// Forgets the first `n` bytes, `n <= len`: they have been handed to the kernel.

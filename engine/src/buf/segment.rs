@@ -36,6 +36,8 @@ struct Header {
     written: AtomicU32,
     /// Pages were given to a socket by `sendfile` since the segment was taken.
     lent: AtomicBool,
+    /// Times that the range was punched, so that a simulated kernel knows what a real one would still have.
+    punches: AtomicU32,
 }
 
 /// One shard's log memory: a memfd, mapped whole and cut into segments.
@@ -144,6 +146,22 @@ impl Logs {
     pub fn mark_lent(&self, segment: SegmentId) {
         // Relaxed: the caller holds the segment or has not moved its ring head yet; either later Release carries it.
         self.memories[segment.shard() as usize].header(segment).lent.store(true, Ordering::Relaxed);
+    }
+
+    /// Times that the segment was punched before reuse.
+    pub(crate) fn punches(&self, segment: SegmentId) -> u32 {
+        self.memories[segment.shard() as usize].header(segment).punches.load(Ordering::Relaxed)
+    }
+
+    /// Appends whatever the memory of an extent holds now, published or not: how a simulated kernel looks at pages
+    /// that were lent to it. Only for simulations, where owners and kernel share one thread.
+    pub(crate) fn peek(&self, extent: Extent, into: &mut Vec<u8>) {
+        assert!(extent.offset as usize + extent.len as usize <= SEGMENT_BYTES);
+        let base = self.memories[extent.segment.shard() as usize].base(extent.segment.index());
+        // SAFETY: inside the segment; the memory is zeroed at first, so always initialised. Nobody writes during the
+        // call: the caller is on the owner's thread.
+        let bytes = unsafe { std::slice::from_raw_parts(base.add(extent.offset as usize), extent.len as usize) };
+        into.extend_from_slice(bytes);
     }
 
     /// The writing side of a shard's log. `None` if it has been given out already.
@@ -373,5 +391,7 @@ fn make_reusable(memory: &SegmentMemory, index: u32) -> bool {
     }
     // On failure (a signal, or no memory for the kernel's own books) the segment stays sealed until the next try:
     // writing to it now would change bytes that are on their way to a peer.
-    memory.mapping.punch(index as usize * SEGMENT_BYTES, SEGMENT_BYTES).is_ok()
+    let punched = memory.mapping.punch(index as usize * SEGMENT_BYTES, SEGMENT_BYTES).is_ok();
+    memory.headers[index as usize].punches.fetch_add(u32::from(punched), Ordering::Relaxed);
+    punched
 }

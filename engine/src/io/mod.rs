@@ -8,6 +8,7 @@
 //! same bytes to many slots, and bytes are kept until they are *released* (`Completion::Released`), which the ring
 //! reports together with the send itself by setting [`Sent::released`].
 
+pub mod sim;
 pub mod uring;
 pub mod wake;
 

@@ -14,11 +14,13 @@
 //!
 //! `user_data` is op (8 bits) | generation or tag (24) | slot, listener or shard (32).
 
+mod affinity;
 mod books;
 mod error;
 mod request;
 mod socket;
 
+pub use affinity::pin_to_core;
 pub use error::{RingError, RingStep};
 pub(super) use socket::eventfd;
 

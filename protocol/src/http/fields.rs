@@ -1,7 +1,7 @@
 //! Header lines: a fixed table of where they are, and what the framing ones among them say.
 
 use super::head::{BodyLength, HEADERS_MAX, Version};
-use super::scan::{is_token, is_token_byte, line_at, trim};
+use super::scan::{find_cr, is_token, is_token_byte, line_at, trim};
 use crate::error::HttpError;
 
 /// A range of the head. Heads are at most 65 535 bytes long, see [`super::head::HeadLimits`].
@@ -12,9 +12,8 @@ struct Span {
 }
 
 impl Span {
-    /// The range of `part`, which lies in `head`.
-    fn of(start: usize, part: &[u8]) -> Self {
-        Self { start: start as u16, len: part.len() as u16 }
+    fn new(start: usize, end: usize) -> Self {
+        Self { start: start as u16, len: (end - start) as u16 }
     }
 
     fn of_head(self, head: &[u8]) -> &[u8] {
@@ -23,12 +22,53 @@ impl Span {
     }
 }
 
+/// Where one header line stands.
+#[derive(Clone, Copy, Default)]
+struct Field {
+    name: Span,
+    value: Span,
+}
+
 /// The header lines of one head, by position. 8 bytes a line, no allocation.
 #[derive(Clone)]
 pub(super) struct Fields<'a> {
     head: &'a [u8],
-    table: [(Span, Span); HEADERS_MAX],
+    table: [Field; HEADERS_MAX],
     count: usize,
+    framing_lines: FramingLines,
+}
+
+/// The lines every head is asked for, noted on the way so that nobody has to search for them.
+#[derive(Clone, Copy, Default)]
+struct FramingLines {
+    host: Line,
+    length: Line,
+    coding: Line,
+    has_connection: bool,
+}
+
+/// A line that may stand once.
+#[derive(Clone, Copy, Default)]
+enum Line {
+    #[default]
+    Absent,
+    /// The value.
+    Once(Span),
+    Repeated,
+}
+
+impl Line {
+    fn note(&mut self, value: Span) {
+        *self = if matches!(self, Self::Absent) { Self::Once(value) } else { Self::Repeated };
+    }
+
+    fn value(self, head: &[u8], repeated: HttpError) -> Result<Option<&[u8]>, HttpError> {
+        match self {
+            Self::Absent => Ok(None),
+            Self::Once(value) => Ok(Some(value.of_head(head))),
+            Self::Repeated => Err(repeated),
+        }
+    }
 }
 
 /// How the message after the head is delimited, and whether another may follow.
@@ -39,32 +79,42 @@ pub(super) struct Framing {
 }
 
 impl<'a> Fields<'a> {
-    /// Reads the header lines of `head`, which starts at the start line and ends with its empty line, from `start`.
-    pub(super) fn parse(head: &'a [u8], start: usize, headers_max: usize) -> Result<Self, HttpError> {
-        let mut fields = Fields { head, table: [(Span::default(), Span::default()); HEADERS_MAX], count: 0 };
+    /// No lines of `head`, which starts at the start line and whose end [`super::scan::HeadEnd`] has found.
+    pub(super) fn new(head: &'a [u8]) -> Self {
+        Fields { head, table: [Field::default(); HEADERS_MAX], count: 0, framing_lines: FramingLines::default() }
+    }
+
+    /// Reads the header lines from `start` to the empty line.
+    pub(super) fn read(&mut self, start: usize, headers_max: usize) -> Result<(), HttpError> {
+        let head = self.head;
         let mut at = start;
-        loop {
-            let line = line_at(head, at);
-            if line.is_empty() {
-                return Ok(fields);
-            }
-            if fields.count == headers_max {
+        while head.get(at).is_some_and(|&byte| byte != b'\r') {
+            if self.count == headers_max.min(HEADERS_MAX) {
                 return Err(HttpError::TooManyHeaders);
             }
-            let name = field_name(line)?;
-            let after_colon = &line[name.len() + 1..];
-            let value = trim(after_colon);
-            let blanks = after_colon.iter().take_while(|&&byte| matches!(byte, b' ' | b'\t')).count();
-            fields.table[fields.count] = (Span::of(at, name), Span::of(at + name.len() + 1 + blanks, value));
-            fields.count += 1;
-            at += line.len() + 2;
+            let name_len = head[at..].iter().position(|&byte| !is_token_byte(byte)).unwrap_or_default();
+            let colon = at + name_len;
+            if name_len == 0 || head[colon] != b':' {
+                return Err(name_error(line_at(head, at)));
+            }
+            let cr = find_cr(head, colon + 1);
+            let blanks = |byte: &&u8| matches!(byte, b' ' | b'\t');
+            let value_start = colon + 1 + head[colon + 1..cr].iter().take_while(blanks).count();
+            let value_end = cr - head[value_start..cr].iter().rev().take_while(blanks).count();
+            let field = Field { name: Span::new(at, colon), value: Span::new(value_start, value_end) };
+            self.framing_lines.note(&head[at..colon], field.value);
+            self.table[self.count] = field;
+            self.count += 1;
+            at = cr + 2;
         }
+        Ok(())
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (&'a str, &'a [u8])> + '_ {
-        self.table[..self.count].iter().map(|&(name, value)| {
+        self.table[..self.count].iter().map(|field| {
             // Names are tokens, so ASCII: the default is never taken.
-            (std::str::from_utf8(name.of_head(self.head)).unwrap_or_default(), value.of_head(self.head))
+            let name = std::str::from_utf8(field.name.of_head(self.head)).unwrap_or_default();
+            (name, field.value.of_head(self.head))
         })
     }
 
@@ -72,10 +122,11 @@ impl<'a> Fields<'a> {
     pub(super) fn all<'s>(&'s self, name: &'s str) -> impl Iterator<Item = &'a [u8]> + 's {
         self.table[..self.count]
             .iter()
-            .filter(move |(span, _)| {
-                usize::from(span.len) == name.len() && span.of_head(self.head).eq_ignore_ascii_case(name.as_bytes())
+            .filter(move |field| {
+                usize::from(field.name.len) == name.len()
+                    && field.name.of_head(self.head).eq_ignore_ascii_case(name.as_bytes())
             })
-            .map(|(_, value)| value.of_head(self.head))
+            .map(|field| field.value.of_head(self.head))
     }
 
     /// The value of the only line named `name`; `repeated` if there are more.
@@ -94,8 +145,9 @@ impl<'a> Fields<'a> {
 
     /// What the header lines say about the body and the time after it. Refuses whatever could be read in two ways.
     pub(super) fn framing(&self, version: Version) -> Result<Framing, HttpError> {
-        let length = self.only("content-length", HttpError::LengthRepeated)?;
-        let coding = self.only("transfer-encoding", HttpError::TransferEncodingRepeated)?;
+        let lines = &self.framing_lines;
+        let length = lines.length.value(self.head, HttpError::LengthRepeated)?;
+        let coding = lines.coding.value(self.head, HttpError::TransferEncodingRepeated)?;
         let body = match (length, coding) {
             (None, None) => BodyLength::None,
             (Some(length), None) => BodyLength::Length(parse_length(length)?),
@@ -107,6 +159,7 @@ impl<'a> Fields<'a> {
             (None, Some(_)) => return Err(HttpError::TransferEncodingUnsupported),
         };
         let keep_alive = match version {
+            _ if !lines.has_connection => version == Version::Http11,
             Version::Http11 => !self.has_token("connection", "close"),
             Version::Http10 => self.has_token("connection", "keep-alive") && !self.has_token("connection", "close"),
         };
@@ -115,7 +168,7 @@ impl<'a> Fields<'a> {
 
     /// Checks Host (RFC 9112 3.2): exactly one in HTTP/1.1, at most one in HTTP/1.0, nothing but a host and a port.
     pub(super) fn check_host(&self, version: Version) -> Result<(), HttpError> {
-        match self.only("host", HttpError::HostRepeated)? {
+        match self.framing_lines.host.value(self.head, HttpError::HostRepeated)? {
             Some(host) if !host.iter().all(|&byte| is_host_byte(byte)) => Err(HttpError::HostMalformed),
             None if version == Version::Http11 => Err(HttpError::HostMissing),
             _ => Ok(()),
@@ -123,24 +176,32 @@ impl<'a> Fields<'a> {
     }
 }
 
-/// The name at the start of a header line, up to its colon.
-fn field_name(line: &[u8]) -> Result<&[u8], HttpError> {
-    if matches!(line[0], b' ' | b'\t') {
-        return Err(HttpError::ObsFold);
-    }
-    let end = line.iter().position(|&byte| !is_token_byte(byte)).unwrap_or(line.len());
-    match line.get(end) {
-        Some(b':') if end == 0 => Err(HttpError::HeaderNameEmpty),
-        Some(b':') => Ok(&line[..end]),
-        _ => Err(name_error(line)),
+impl FramingLines {
+    fn note(&mut self, name: &[u8], value: Span) {
+        match name.len() {
+            4 if name.eq_ignore_ascii_case(b"host") => self.host.note(value),
+            10 if name.eq_ignore_ascii_case(b"connection") => self.has_connection = true,
+            14 if name.eq_ignore_ascii_case(b"content-length") => self.length.note(value),
+            17 if name.eq_ignore_ascii_case(b"transfer-encoding") => self.coding.note(value),
+            _ => {}
+        }
     }
 }
 
 /// Why `line` does not start with a token and a colon.
 fn name_error(line: &[u8]) -> HttpError {
+    if let [b' ' | b'\t', ..] = line {
+        return HttpError::ObsFold;
+    }
     let Some(colon) = line.iter().position(|&byte| byte == b':') else { return HttpError::HeaderColonMissing };
     let name = &line[..colon];
-    if is_token(trim(name)) { HttpError::SpaceBeforeColon } else { HttpError::HeaderNameMalformed }
+    if name.is_empty() {
+        HttpError::HeaderNameEmpty
+    } else if is_token(trim(name)) {
+        HttpError::SpaceBeforeColon
+    } else {
+        HttpError::HeaderNameMalformed
+    }
 }
 
 /// `1*DIGIT` and nothing else: no sign, no list, no white space inside.

@@ -105,7 +105,8 @@ pub fn parse_request<'a>(bytes: &'a [u8], limits: &HeadLimits) -> Result<Progres
     let line = line_at(head, 0);
     let (method, target, version) = split_request_line(line, limits)?;
     let (path, query) = split_target(method, target)?;
-    let fields = Fields::parse(head, line.len() + 2, limits.headers_max.min(HEADERS_MAX))?;
+    let mut fields = Fields::new(head);
+    fields.read(line.len() + 2, limits.headers_max)?;
     fields.check_host(version)?;
     let framing = fields.framing(version)?;
     Ok(Progress::Done(RequestHead { method, target, path, query, version, framing, fields }, end))
@@ -122,7 +123,8 @@ pub fn parse_response<'a>(bytes: &'a [u8], limits: &HeadLimits) -> Result<Progre
     let head = &bytes[..end];
     let line = line_at(head, 0);
     let (version, status, reason) = split_status_line(line)?;
-    let fields = Fields::parse(head, line.len() + 2, limits.headers_max.min(HEADERS_MAX))?;
+    let mut fields = Fields::new(head);
+    fields.read(line.len() + 2, limits.headers_max)?;
     let mut framing = fields.framing(version)?;
     // RFC 9112 6.3: these have no body, whatever their header lines say.
     if matches!(status, 100..=199 | 204 | 304) {

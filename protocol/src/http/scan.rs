@@ -15,23 +15,44 @@ pub(super) enum Scan {
 const ONES: u64 = u64::from_le_bytes([0x01; 8]);
 const HIGHS: u64 = u64::from_le_bytes([0x80; 8]);
 
+/// Index of the first byte at or after `from` that `marks` picks, or the length of `bytes`. `marks` is given eight
+/// bytes, the first one lowest, and sets the high bit of each byte it picks; only its lowest mark need be right.
+#[inline]
+fn find(bytes: &[u8], from: usize, marks: impl Fn(u64) -> u64) -> usize {
+    let (words, tail) = bytes.get(from..).unwrap_or_default().as_chunks::<8>();
+    for (index, word) in words.iter().enumerate() {
+        let found = marks(u64::from_le_bytes(*word)) & HIGHS;
+        if found != 0 {
+            return from + index * 8 + (found.trailing_zeros() / 8) as usize;
+        }
+    }
+    // Spaces fill the last word: no one looks for them.
+    let mut last = [b' '; 8];
+    for (to, byte) in last.iter_mut().zip(tail) {
+        *to = *byte;
+    }
+    let found = marks(u64::from_le_bytes(last)) & HIGHS;
+    if found == 0 { bytes.len() } else { from + words.len() * 8 + (found.trailing_zeros() / 8) as usize }
+}
+
 /// Index of the first control character at or after `from` (all below 0x20, and DEL), or the length of `bytes`.
 fn next_control(bytes: &[u8], from: usize) -> usize {
-    let mut at = from;
-    while let Some(word) = bytes.get(at..).and_then(|rest| rest.first_chunk::<8>()) {
-        let word = u64::from_le_bytes(*word);
-        let below_space = word.wrapping_sub(ONES * 0x20) & !word;
-        let del = word ^ (ONES * 0x7F);
-        let is_del = del.wrapping_sub(ONES) & !del;
-        // Borrows can only raise false marks above a true one, so the lowest mark is exact.
-        let marks = (below_space | is_del) & HIGHS;
-        if marks != 0 {
-            return at + (marks.trailing_zeros() / 8) as usize;
-        }
-        at += 8;
-    }
-    let tail = bytes.get(at..).unwrap_or_default();
-    at + tail.iter().position(|&byte| byte < 0x20 || byte == 0x7F).unwrap_or(tail.len())
+    find(bytes, from, |word| {
+        // Sums of seven bits each stay inside their bytes.
+        let low_bits = word & !HIGHS;
+        let not_below_space = low_bits + ONES * (0x80 - 0x20);
+        let is_del = low_bits + ONES;
+        (is_del | !not_below_space) & !word
+    })
+}
+
+/// Index of the first CR at or after `from`, or the length of `bytes`.
+pub(super) fn find_cr(bytes: &[u8], from: usize) -> usize {
+    find(bytes, from, |word| {
+        let zero_if_cr = word ^ (ONES * 0x0D);
+        // A borrow can only raise false marks above a true one.
+        zero_if_cr.wrapping_sub(ONES) & !zero_if_cr
+    })
 }
 
 /// Looks for the CR LF that ends the line around `from`; bytes before `from` were found clean earlier.
@@ -97,7 +118,7 @@ impl HeadEnd {
         loop {
             let line = self.line as usize;
             // An empty line before the request line is forgiven once (RFC 9112 2.2), so the first line starts at 0
-            // or at 2; no other line can.
+            // or at 2, and no other line can.
             let window_max =
                 if line <= 2 { line.saturating_add(first_line_bytes_max).saturating_add(2) } else { usize::MAX };
             let window = &head[..head.len().min(window_max)];

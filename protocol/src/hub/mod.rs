@@ -6,6 +6,8 @@
 
 pub mod encode;
 pub mod error;
+#[doc(hidden)]
+pub mod fuzz;
 pub mod handshake;
 pub mod json;
 pub mod message;

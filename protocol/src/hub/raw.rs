@@ -42,6 +42,8 @@ enum View<'a> {
     Int(i64),
     UInt(u64),
     Float(f64),
+    /// An integer of more than 64 bits, to the nearest double.
+    Huge(f64),
     Text(Cow<'a, str>),
     Bin,
     Ext(i8, &'a [u8]),
@@ -54,7 +56,7 @@ impl View<'_> {
         match self {
             Self::Null => Kind::Null,
             Self::Bool(_) => Kind::Boolean,
-            Self::Int(_) | Self::UInt(_) | Self::Float(_) => Kind::Number,
+            Self::Int(_) | Self::UInt(_) | Self::Float(_) | Self::Huge(_) => Kind::Number,
             Self::Text(_) => Kind::String,
             Self::Bin => Kind::Binary,
             Self::Ext(super::msgpack::write::TIMESTAMP_EXT, _) => Kind::Timestamp,
@@ -121,11 +123,17 @@ impl<'a> Raw<'a> {
             b'f' => View::Bool(false),
             b'[' => View::Array,
             b'{' => View::Map,
-            _ => match number::parse(scanner.number()?).ok_or(BindError::Range)? {
-                number::Number::Int(value) => View::Int(value),
-                number::Number::UInt(value) => View::UInt(value),
-                number::Number::Float(value) => View::Float(value),
-            },
+            _ => {
+                let digits = scanner.number()?;
+                match number::parse(digits).ok_or(BindError::Range)? {
+                    number::Number::Int(value) => View::Int(value),
+                    number::Number::UInt(value) => View::UInt(value),
+                    number::Number::Float(value) if digits.iter().any(|digit| b".eE".contains(digit)) => {
+                        View::Float(value)
+                    }
+                    number::Number::Float(value) => View::Huge(value),
+                }
+            }
         })
     }
 
@@ -185,7 +193,7 @@ impl<'a> Raw<'a> {
             View::UInt(_) => Err(BindError::Range),
             // In this range the conversion is exact.
             View::Float(value) if value.fract() == 0.0 && (-I64_LIMIT..I64_LIMIT).contains(&value) => Ok(value as i64),
-            View::Float(_) => Err(BindError::Range),
+            View::Float(_) | View::Huge(_) => Err(BindError::Range),
             other => Err(other.not(Kind::Number)),
         }
     }
@@ -197,7 +205,7 @@ impl<'a> Raw<'a> {
             View::UInt(value) => Ok(value),
             // In this range the conversion is exact.
             View::Float(value) if value.fract() == 0.0 && (0.0..U64_LIMIT).contains(&value) => Ok(value as u64),
-            View::Float(_) => Err(BindError::Range),
+            View::Float(_) | View::Huge(_) => Err(BindError::Range),
             other => Err(other.not(Kind::Number)),
         }
     }
@@ -207,7 +215,7 @@ impl<'a> Raw<'a> {
         match self.view()? {
             View::Int(value) => Ok(value as f64),
             View::UInt(value) => Ok(value as f64),
-            View::Float(value) => Ok(value),
+            View::Float(value) | View::Huge(value) => Ok(value),
             other => Err(other.not(Kind::Number)),
         }
     }
@@ -376,16 +384,24 @@ impl<'a> IntoIterator for Arguments<'a> {
 }
 
 /// The ids of the streams that go with an invocation. Known to be Unicode texts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug)]
 pub struct StreamIds<'a>(Arguments<'a>);
+
+/// Equal ids in equal order, however they are written.
+impl PartialEq for StreamIds<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        self.iter().eq(other.iter())
+    }
+}
+
+impl Eq for StreamIds<'_> {}
 
 impl<'a> StreamIds<'a> {
     /// No streams, the ordinary case.
     pub const NONE: Self = Self(Arguments { format: Format::Json, bytes: b"[]", count: 0 });
 
     pub(crate) fn new(format: Format, bytes: &'a [u8], count: u32) -> Self {
-        // One spelling for none, so that equal messages are equal.
-        if count == 0 { Self::NONE } else { Self(Arguments::new(format, bytes, count)) }
+        Self(Arguments::new(format, bytes, count))
     }
 
     /// How many there are.

@@ -131,6 +131,13 @@ pub struct Session {
 
 const _: () = assert!(size_of::<Session>() <= 12);
 
+impl Default for Session {
+    /// A session that started at tick 0.
+    fn default() -> Self {
+        Self::new(Tick(0))
+    }
+}
+
 impl Session {
     /// A connection whose transport starts now.
     pub const fn new(now: Tick) -> Self {

@@ -1,8 +1,8 @@
 //! Values an application builds or takes apart: an owned tree that both formats can carry.
 
-use simd_json::{Node, StaticNode, Tape};
-
 use super::error::{BindError, MsgpackFault, PayloadError, Unsayable};
+use super::json::number::{self, Number};
+use super::json::scan::{Container, Scanner, Text, Visitor};
 use super::msgpack::read::{Reader, Token, text};
 use super::raw::Raw;
 use super::timestamp::Timestamp;
@@ -68,13 +68,12 @@ impl Value {
         }
     }
 
-    /// Whole JSON trees are the work of `simd-json`, which unescapes in place and therefore gets a copy.
     fn decode_json(bytes: &[u8]) -> Result<Self, BindError> {
-        let mut copy = bytes.to_vec();
-        let Tape(nodes) = simd_json::to_tape(&mut copy).map_err(|_| why_undecodable(bytes))?;
-        let mut nodes = nodes.into_iter();
-        let value = from_tape(&mut nodes, 0).ok_or(BindError::Malformed)?;
-        if nodes.next().is_none() { Ok(value) } else { Err(BindError::Malformed) }
+        let mut scanner = Scanner::new(bytes);
+        let mut builder = Builder::default();
+        scanner.walk(0, &mut builder)?;
+        scanner.end()?;
+        builder.done.ok_or(BindError::Malformed)
     }
 
     fn decode_msgpack(reader: &mut Reader<'_>, depth: u32) -> Result<Self, BindError> {
@@ -246,32 +245,77 @@ pub(crate) fn json_timestamp<S: Sink + ?Sized>(sink: &mut S, time: Timestamp) ->
     Ok(())
 }
 
-/// `simd-json` names no reason we could pass on. Well-formed text, which this is, fails on a text that is not Unicode
-/// or on a number beyond a double.
-fn why_undecodable(bytes: &[u8]) -> BindError {
-    match super::transcode::json_to_msgpack(bytes, ITEM_DEPTH, &mut crate::cursor::Count(0)) {
-        Err(PayloadError::NotRepresentable { what: Unsayable::Text, .. }) => BindError::Text,
-        Err(PayloadError::NotRepresentable { what: Unsayable::Number, .. }) => BindError::Range,
-        _ => BindError::Malformed,
+/// Grows a tree while the scanner walks over its text.
+#[derive(Default)]
+struct Builder {
+    /// The containers that are open, each with what it holds so far.
+    open: Vec<Open>,
+    /// The value, once it is complete.
+    done: Option<Value>,
+}
+
+enum Open {
+    Array(Vec<Value>),
+    /// The pairs, and the key whose value comes next.
+    Map(Vec<(Value, Value)>, Option<String>),
+}
+
+impl Builder {
+    fn add(&mut self, value: Value) {
+        match self.open.last_mut() {
+            Some(Open::Array(items)) => items.push(value),
+            Some(Open::Map(pairs, key)) => {
+                // The scanner tells the key before each value.
+                pairs.push((Value::Str(key.take().unwrap_or_default()), value));
+            }
+            None => self.done = Some(value),
+        }
     }
 }
 
-/// Takes one value off the tape; `None` when the tape ends too early or nests too deep.
-fn from_tape<'t>(nodes: &mut impl Iterator<Item = Node<'t>>, depth: u32) -> Option<Value> {
-    Some(match nodes.next()? {
-        Node::Static(StaticNode::Null) => Value::Null,
-        Node::Static(StaticNode::Bool(value)) => Value::Bool(value),
-        Node::Static(StaticNode::I64(value)) => Value::Int(value),
-        Node::Static(StaticNode::U64(value)) => value.into(),
-        Node::Static(StaticNode::F64(value)) => Value::Float(value),
-        Node::String(text) => Value::Str(text.to_owned()),
-        Node::Array { .. } | Node::Object { .. } if depth >= DEPTH_MAX => return None,
-        Node::Array { len, .. } => Value::Array((0..len).map(|_| from_tape(nodes, depth + 1)).collect::<Option<_>>()?),
-        Node::Object { len, .. } => {
-            let mut pair = || Some((from_tape(nodes, depth + 1)?, from_tape(nodes, depth + 1)?));
-            Value::Map((0..len).map(|_| pair()).collect::<Option<_>>()?)
+impl<'a> Visitor<'a> for Builder {
+    type Error = BindError;
+    fn null(&mut self) -> Result<(), BindError> {
+        self.add(Value::Null);
+        Ok(())
+    }
+    fn boolean(&mut self, value: bool) -> Result<(), BindError> {
+        self.add(Value::Bool(value));
+        Ok(())
+    }
+    fn number(&mut self, digits: &'a [u8]) -> Result<(), BindError> {
+        self.add(match number::parse(digits).ok_or(BindError::Range)? {
+            Number::Int(value) => Value::Int(value),
+            Number::UInt(value) => Value::UInt(value),
+            Number::Float(value) => Value::Float(value),
+        });
+        Ok(())
+    }
+    fn string(&mut self, text: Text<'a>) -> Result<(), BindError> {
+        self.add(Value::Str(text.decode()?.into_owned()));
+        Ok(())
+    }
+    fn key(&mut self, name: Text<'a>) -> Result<(), BindError> {
+        if let Some(Open::Map(_, key)) = self.open.last_mut() {
+            *key = Some(name.decode()?.into_owned());
         }
-    })
+        Ok(())
+    }
+    fn open(&mut self, container: Container) -> Result<(), BindError> {
+        self.open.push(match container {
+            Container::Array => Open::Array(Vec::new()),
+            Container::Map => Open::Map(Vec::new(), None),
+        });
+        Ok(())
+    }
+    fn close(&mut self) -> Result<(), BindError> {
+        match self.open.pop() {
+            Some(Open::Array(items)) => self.add(Value::Array(items)),
+            Some(Open::Map(pairs, _)) => self.add(Value::Map(pairs)),
+            None => {}
+        }
+        Ok(())
+    }
 }
 
 impl From<MsgpackFault> for PayloadError {

@@ -155,31 +155,6 @@ impl Decoder {
         Frames { decoder: self, rest: bytes }
     }
 
-    fn step<'b>(&mut self, rest: &mut &'b mut [u8]) -> Result<Option<Event<'b>>, FrameError> {
-        loop {
-            match self.stage {
-                Stage::Header => {
-                    if !self.take_header(rest)? {
-                        return Ok(None);
-                    }
-                }
-                Stage::Data => {
-                    if rest.is_empty() && self.remaining != 0 {
-                        return Ok(None);
-                    }
-                    if let Some(event) = self.take_data(rest)? {
-                        return Ok(Some(event));
-                    }
-                }
-                Stage::Control => return self.take_control(rest),
-                Stage::Over => {
-                    *rest = &mut [];
-                    return Ok(None);
-                }
-            }
-        }
-    }
-
     /// Reads a frame header, across a cut if need be. `false`: it is not complete yet, and all input was taken.
     fn take_header(&mut self, rest: &mut &mut [u8]) -> Result<bool, FrameError> {
         if self.held_len == 0 {
@@ -283,12 +258,12 @@ impl Decoder {
     }
 
     /// Takes what there is of the payload of a data frame. `None`: an empty fragment in the middle of a message.
-    fn take_data<'b>(&mut self, rest: &mut &'b mut [u8]) -> Result<Option<Event<'b>>, FrameError> {
-        let payload = self.take_payload(rest, rest.len());
+    fn take_data<'b>(&mut self, rest: &mut &'b mut [u8]) -> Result<Option<Piece<'b>>, FrameError> {
+        let (payload, ascii) = self.take_payload(rest);
         let frame_done = self.remaining == 0;
         let fin = frame_done && self.fin;
         let kind = self.message.unwrap_or(DataKind::Binary);
-        if kind == DataKind::Text {
+        if kind == DataKind::Text && !(ascii && self.text == TextTail::EMPTY) {
             self.text.check(payload)?;
             if fin && self.text != TextTail::EMPTY {
                 return Err(FrameError::TextEndsInCharacter);
@@ -305,23 +280,25 @@ impl Decoder {
         if fin {
             self.message = None;
         }
-        Ok(Some(Event::Data { kind, payload, first, fin }))
+        Ok(Some(Piece { kind, payload, first, fin }))
     }
 
-    /// Takes and unmasks at most `len_max` bytes of payload.
-    fn take_payload<'b>(&mut self, rest: &mut &'b mut [u8], len_max: usize) -> &'b mut [u8] {
-        let len = usize::try_from(self.remaining).unwrap_or(usize::MAX).min(rest.len()).min(len_max);
+    /// Takes and unmasks what there is of the payload. Also tells whether it is known to be ASCII.
+    fn take_payload<'b>(&mut self, rest: &mut &'b mut [u8]) -> (&'b mut [u8], bool) {
+        let len = usize::try_from(self.remaining).unwrap_or(usize::MAX).min(rest.len());
         let payload = take(rest, len);
         self.remaining -= len as u64;
-        if self.key != 0 {
-            self.key = mask::apply(payload, self.key);
+        if self.key == 0 {
+            return (payload, false);
         }
-        payload
+        let applied = mask::apply(payload, self.key);
+        self.key = applied.key;
+        (payload, applied.ascii)
     }
 
     /// Takes what there is of a control payload, and the event once it is complete.
-    fn take_control<'b>(&mut self, rest: &mut &'b mut [u8]) -> Result<Option<Event<'b>>, FrameError> {
-        let mut payload = &mut *self.take_payload(rest, CONTROL_PAYLOAD_MAX);
+    fn take_control(&mut self, rest: &mut &mut [u8]) -> Result<Option<Event<'static>>, FrameError> {
+        let (mut payload, _) = self.take_payload(rest);
         if self.remaining != 0 {
             self.hold(&mut payload);
             return Ok(None);
@@ -356,6 +333,14 @@ impl fmt::Debug for Decoder {
             .field("held_len", &self.held_len)
             .finish_non_exhaustive()
     }
+}
+
+/// [`Event::Data`], small enough to be handed from function to function.
+struct Piece<'b> {
+    kind: DataKind,
+    payload: &'b mut [u8],
+    first: bool,
+    fin: bool,
 }
 
 /// A frame header as read.
@@ -459,7 +444,7 @@ pub struct Frames<'d, 'b> {
 }
 
 impl Frames<'_, '_> {
-    /// How many bytes of the input were not looked at yet. After a Close or an error, what is ignored.
+    /// How many bytes of the input were not looked at yet. After a Close or an error: bytes that are ignored.
     #[must_use]
     pub fn rest_len(&self) -> usize {
         self.rest.len()
@@ -471,12 +456,31 @@ impl<'b> Iterator for Frames<'_, 'b> {
 
     /// The next event. `None`: more input is needed, or the conversation is over. After an error always `None`.
     fn next(&mut self) -> Option<Self::Item> {
-        match self.decoder.step(&mut self.rest) {
-            Ok(event) => event.map(Ok),
-            Err(error) => {
-                self.decoder.stage = Stage::Over;
-                Some(Err(error))
+        let decoder = &mut *self.decoder;
+        let failed = loop {
+            match decoder.stage {
+                Stage::Header if self.rest.is_empty() => return None,
+                Stage::Header => match decoder.take_header(&mut self.rest) {
+                    Ok(true) => {}
+                    Ok(false) => return None,
+                    Err(error) => break error,
+                },
+                Stage::Data if self.rest.is_empty() && decoder.remaining != 0 => return None,
+                Stage::Data => match decoder.take_data(&mut self.rest) {
+                    Ok(Some(Piece { kind, payload, first, fin })) => {
+                        return Some(Ok(Event::Data { kind, payload, first, fin }));
+                    }
+                    Ok(None) => {}
+                    Err(error) => break error,
+                },
+                Stage::Control => match decoder.take_control(&mut self.rest) {
+                    Ok(event) => return event.map(Ok),
+                    Err(error) => break error,
+                },
+                Stage::Over => return None,
             }
-        }
+        };
+        decoder.stage = Stage::Over;
+        Some(Err(failed))
     }
 }

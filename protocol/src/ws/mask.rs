@@ -1,17 +1,31 @@
 //! Masking (RFC 6455 5.3): byte `i` of the payload XOR byte `i mod 4` of the key. Masking and unmasking are the same.
 
-/// Masks `bytes` in place with `key` (its byte 0 in the low bits) and returns the key for the byte that follows.
-pub(super) fn apply(bytes: &mut [u8], key: u32) -> u32 {
+/// What [`apply`] leaves behind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Applied {
+    /// The key for the byte that follows.
+    pub(super) key: u32,
+    /// All bytes are ASCII now: known for free here, and it spares text a second look.
+    pub(super) ascii: bool,
+}
+
+/// Masks `bytes` in place with `key`, whose byte 0 is in the low bits.
+pub(super) fn apply(bytes: &mut [u8], key: u32) -> Applied {
     let wide = u64::from(key) | u64::from(key) << 32;
     let (words, tail) = bytes.as_chunks_mut::<8>();
+    let mut seen = 0;
     for word in words {
-        *word = (u64::from_le_bytes(*word) ^ wide).to_le_bytes();
+        let masked = u64::from_le_bytes(*word) ^ wide;
+        seen |= masked;
+        *word = masked.to_le_bytes();
     }
     for (byte, key) in tail.iter_mut().zip(wide.to_le_bytes()) {
         *byte ^= key;
+        seen |= u64::from(*byte);
     }
     // Words of eight do not move the key, so only the tail does.
-    key.rotate_right(8 * (tail.len() as u32 % 4))
+    let key = key.rotate_right(8 * (tail.len() as u32 % 4));
+    Applied { key, ascii: seen & 0x8080_8080_8080_8080 == 0 }
 }
 
 #[cfg(test)]
@@ -27,10 +41,12 @@ mod tests {
             for cut in 0..=len {
                 let mut bytes = plain.clone();
                 let (head, tail) = bytes.split_at_mut(cut);
-                let next = apply(head, u32::from_le_bytes(key));
-                let after = apply(tail, next);
+                let first = apply(head, u32::from_le_bytes(key));
+                let second = apply(tail, first.key);
+                assert_eq!(first.ascii, expected[..cut].is_ascii());
+                assert_eq!(second.ascii, expected[cut..].is_ascii());
                 assert_eq!(bytes, expected);
-                assert_eq!(after.to_le_bytes()[0], key[len % 4]);
+                assert_eq!(second.key.to_le_bytes()[0], key[len % 4]);
             }
         }
     }

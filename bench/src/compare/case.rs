@@ -1,0 +1,317 @@
+//! What is compared: the cases, and the bars that Fanfare promised to stay under.
+
+use std::fmt;
+
+use super::contender::Contender;
+
+/// A measured quantity. Smaller is better for all of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Metric {
+    /// Server CPU for one message delivered to one connection.
+    CpuUsPerDelivery,
+    /// Server CPU for one connection accepted, upgraded and, in a hub, handshaken.
+    CpuUsPerConnection,
+    /// Memory of the server process that one idle connection adds.
+    UserBytesPerConnection,
+    /// The same plus the kernel's memory for the server's end of the connection.
+    TotalBytesPerConnection,
+    /// 99th percentile of the delay of healthy receivers while others stall, as a multiple of the same without them.
+    HealthyP99Ratio,
+    /// Memory, of process and kernel, that one stalled reader holds.
+    BytesPerStalledReader,
+}
+
+impl Metric {
+    /// Its name in JSON.
+    pub fn key(self) -> &'static str {
+        match self {
+            Metric::CpuUsPerDelivery => "cpu_us_per_delivery",
+            Metric::CpuUsPerConnection => "cpu_us_per_connection",
+            Metric::UserBytesPerConnection => "user_bytes_per_connection",
+            Metric::TotalBytesPerConnection => "total_bytes_per_connection",
+            Metric::HealthyP99Ratio => "healthy_p99_ratio",
+            Metric::BytesPerStalledReader => "bytes_per_stalled_reader",
+        }
+    }
+
+    /// Its name above a table.
+    pub fn title(self) -> &'static str {
+        match self {
+            Metric::CpuUsPerDelivery => "CPU us per delivery",
+            Metric::CpuUsPerConnection => "CPU us per connection opened",
+            Metric::UserBytesPerConnection => "user B per idle connection",
+            Metric::TotalBytesPerConnection => "kernel + user B per idle connection",
+            Metric::HealthyP99Ratio => "healthy p99, with stalled readers : without",
+            Metric::BytesPerStalledReader => "kernel + user B per stalled reader",
+        }
+    }
+
+    /// Digits after the point that mean something.
+    pub fn decimals(self) -> usize {
+        match self {
+            Metric::CpuUsPerDelivery => 3,
+            Metric::CpuUsPerConnection => 1,
+            Metric::HealthyP99Ratio => 2,
+            Metric::UserBytesPerConnection | Metric::TotalBytesPerConnection | Metric::BytesPerStalledReader => 0,
+        }
+    }
+}
+
+/// What is done to a server in one visit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Work {
+    /// Messages to all connections, `burst` published in one write, the next write when every receiver has all of it.
+    Broadcast {
+        /// Receivers; the publisher is one of them.
+        connections: u32,
+        /// The one argument of the hub message. Servers of the raw dialect get as much more as the hub message around
+        /// it takes, so that all servers put the same number of bytes on the wire.
+        argument_bytes: u32,
+        /// Messages in one write.
+        burst: u32,
+        /// Messages in a full (not quick) visit.
+        messages: u32,
+    },
+    /// Connections opened and held until the last one is.
+    Connect {
+        /// How many.
+        connections: u32,
+    },
+    /// Memory while nothing happens.
+    Idle {
+        /// How many.
+        connections: u32,
+    },
+    /// Healthy receivers beside others that stopped reading.
+    Stalled {
+        /// Receivers that read.
+        healthy: u32,
+        /// Connections that do not.
+        stalled: u32,
+        /// As for a broadcast.
+        argument_bytes: u32,
+        /// Messages in a visit, quick or not. Their bytes are what a stalled reader is owed at the end.
+        messages: u32,
+        /// Sent at this pace, whoever has received what.
+        messages_per_s: u32,
+    },
+}
+
+/// A promise: a metric of one contender, as a multiple of another's in the same round or as it is.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Bar {
+    /// Of what.
+    pub metric: Metric,
+    /// Who promises.
+    pub subject: Contender,
+    /// Compared to whom; `None` bounds the value itself.
+    pub against: Option<Contender>,
+    /// Largest value that keeps it.
+    pub at_most: f64,
+}
+
+/// One line of the plan.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Case {
+    /// What `--case` selects, for example `w1-512B-1000`.
+    pub name: String,
+    /// Row in the table of promised ratios (`docs/performance.md`).
+    pub row: u8,
+    /// What is done.
+    pub work: Work,
+    /// What is reported.
+    pub metrics: Vec<Metric>,
+    /// To whom.
+    pub contenders: Vec<Contender>,
+    /// What Fanfare must reach.
+    pub bars: Vec<Bar>,
+    /// Whether `--quick` without `--case` includes it.
+    pub in_quick: bool,
+}
+
+impl fmt::Display for Case {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.work {
+            Work::Broadcast { connections, argument_bytes, burst: 1, .. } => {
+                write!(f, "{}: {argument_bytes} B to {connections}, one broadcast under way", self.name)
+            }
+            Work::Broadcast { connections, argument_bytes, burst, .. } => {
+                write!(f, "{}: {argument_bytes} B to {connections}, {burst} broadcasts published together", self.name)
+            }
+            Work::Connect { connections } => write!(f, "{}: {connections} connections opened", self.name),
+            Work::Idle { connections } => write!(f, "{}: {connections} idle connections", self.name),
+            Work::Stalled { healthy, stalled, argument_bytes, messages, .. } => {
+                let owed_kib = argument_bytes / 1024 * messages;
+                write!(f, "{}: {healthy} readers beside {stalled} stalled ones owed {owed_kib} KiB each", self.name)
+            }
+        }
+    }
+}
+
+const FANFARE: Contender = Contender::Fanfare { shards: 1 };
+const FANFARE_TWO_SHARDS: Contender = Contender::Fanfare { shards: 2 };
+
+/// Every case, in the order of the promised table.
+pub fn all() -> Vec<Case> {
+    let mut cases = Vec::new();
+    for connections in [1000, 9000] {
+        cases.extend([128, 512, 2048].map(|argument_bytes| window_1(connections, argument_bytes)));
+    }
+    for (connections, sizes) in [(1000, &[128, 512, 1024, 2048, 16_384][..]), (9000, &[128, 512, 2048][..])] {
+        cases.extend(sizes.iter().map(|&argument_bytes| window_16(connections, argument_bytes)));
+    }
+    cases.extend([large(), idle(9000), idle(50_000), connect(), stalled(), two_shards(1000), two_shards(9000)]);
+    cases
+}
+
+fn against(metric: Metric, contender: Contender, at_most: f64) -> Bar {
+    Bar { metric, subject: FANFARE, against: Some(contender), at_most }
+}
+
+fn broadcast(row: u8, window: &str, connections: u32, argument_bytes: u32, burst: u32, deliveries: u32) -> Case {
+    let size =
+        if argument_bytes >= 1024 { format!("{}KB", argument_bytes / 1024) } else { format!("{argument_bytes}B") };
+    let contenders =
+        vec![Contender::FloorSend, Contender::FloorRing, Contender::Uws, FANFARE, Contender::Nchan, Contender::Ws];
+    Case {
+        name: format!("{window}-{size}-{connections}"),
+        row,
+        work: Work::Broadcast {
+            connections,
+            argument_bytes,
+            burst,
+            messages: (deliveries / connections).next_multiple_of(burst),
+        },
+        metrics: vec![Metric::CpuUsPerDelivery],
+        contenders,
+        bars: Vec::new(),
+        in_quick: connections == 1000 && argument_bytes == 512,
+    }
+}
+
+/// Row 1.
+fn window_1(connections: u32, argument_bytes: u32) -> Case {
+    let mut case = broadcast(1, "w1", connections, argument_bytes, 1, 500_000);
+    case.bars = vec![
+        against(Metric::CpuUsPerDelivery, Contender::FloorSend, 1.10),
+        against(Metric::CpuUsPerDelivery, Contender::Uws, 1.00),
+    ];
+    case
+}
+
+/// Row 2.
+fn window_16(connections: u32, argument_bytes: u32) -> Case {
+    let deliveries = if argument_bytes > 2048 { 500_000 } else { 2_000_000 };
+    let mut case = broadcast(2, "w16", connections, argument_bytes, 16, deliveries);
+    case.bars = vec![against(Metric::CpuUsPerDelivery, Contender::FloorSend, 1.20)];
+    let uws_at_most = match argument_bytes {
+        128 => Some(0.95),
+        1024 => Some(0.90),
+        2048 => Some(0.60),
+        16_384 => Some(0.50),
+        _ => None,
+    };
+    case.bars.extend(uws_at_most.map(|at_most| against(Metric::CpuUsPerDelivery, Contender::Uws, at_most)));
+    case
+}
+
+/// Row 3.
+fn large() -> Case {
+    let mut case = broadcast(3, "w1", 1000, 65_536, 1, 100_000);
+    case.bars = vec![against(Metric::CpuUsPerDelivery, Contender::FloorSend, 0.75)];
+    case
+}
+
+/// Row 4. The peers and the bare socket run out of descriptors before 50,000.
+fn idle(connections: u32) -> Case {
+    let user_bar = Bar { metric: Metric::UserBytesPerConnection, subject: FANFARE, against: None, at_most: 200.0 };
+    let few = connections <= 9000;
+    let contenders = if few {
+        vec![Contender::FloorIdle, Contender::FloorSend, Contender::Uws, FANFARE, Contender::Nchan, Contender::Ws]
+    } else {
+        vec![Contender::Fanfare { shards: 4 }]
+    };
+    let mut bars = vec![Bar { subject: *contenders.last().expect("not empty"), ..user_bar }];
+    if few {
+        bars = vec![user_bar, against(Metric::TotalBytesPerConnection, Contender::FloorIdle, 1.12)];
+    }
+    Case {
+        name: format!("idle-{connections}"),
+        row: 4,
+        work: Work::Idle { connections },
+        metrics: if few {
+            vec![Metric::UserBytesPerConnection, Metric::TotalBytesPerConnection]
+        } else {
+            vec![Metric::UserBytesPerConnection]
+        },
+        contenders,
+        bars,
+        in_quick: false,
+    }
+}
+
+/// Row 5.
+fn connect() -> Case {
+    Case {
+        name: "connect-9000".to_owned(),
+        row: 5,
+        work: Work::Connect { connections: 9000 },
+        metrics: vec![Metric::CpuUsPerConnection],
+        contenders: vec![Contender::FloorSend, Contender::Uws, FANFARE, Contender::Nchan, Contender::Ws],
+        bars: vec![against(Metric::CpuUsPerConnection, Contender::Uws, 1.30)],
+        in_quick: true,
+    }
+}
+
+/// Row 7. 2 KiB fifty times a second for some five seconds: half a MiB for each stalled reader, a third of a core.
+fn stalled() -> Case {
+    let bar = |metric, at_most| Bar { metric, subject: FANFARE, against: None, at_most };
+    Case {
+        name: "stalled-1000".to_owned(),
+        row: 7,
+        work: Work::Stalled { healthy: 1000, stalled: 1000, argument_bytes: 2048, messages: 260, messages_per_s: 50 },
+        metrics: vec![Metric::HealthyP99Ratio, Metric::BytesPerStalledReader],
+        contenders: vec![FANFARE, Contender::FloorSend, Contender::Uws],
+        bars: vec![bar(Metric::HealthyP99Ratio, 1.20), bar(Metric::BytesPerStalledReader, 32.0 * 1024.0)],
+        in_quick: false,
+    }
+}
+
+/// Row 8.
+fn two_shards(connections: u32) -> Case {
+    let mut case = broadcast(8, "shards-w1", connections, 512, 1, 500_000);
+    case.contenders = vec![FANFARE, FANFARE_TWO_SHARDS];
+    case.bars = vec![Bar { subject: FANFARE_TWO_SHARDS, ..against(Metric::CpuUsPerDelivery, FANFARE, 1.05) }];
+    case.in_quick = false;
+    case
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Work, all};
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn names_are_distinct_and_rows_complete() {
+        let cases = all();
+        let names: BTreeSet<&str> = cases.iter().map(|case| case.name.as_str()).collect();
+        assert_eq!(names.len(), cases.len());
+        assert!(names.contains("w1-512B-1000") && names.contains("w16-16KB-1000"), "{names:?}");
+        let rows: BTreeSet<u8> = cases.iter().map(|case| case.row).collect();
+        assert_eq!(rows, BTreeSet::from([1, 2, 3, 4, 5, 7, 8]));
+    }
+
+    #[test]
+    fn bars_compare_who_takes_part_by_what_is_measured() {
+        for case in all() {
+            for bar in &case.bars {
+                assert!(case.contenders.contains(&bar.subject), "{}", case.name);
+                assert!(bar.against.is_none_or(|reference| case.contenders.contains(&reference)), "{}", case.name);
+                assert!(case.metrics.contains(&bar.metric), "{}", case.name);
+            }
+            if let Work::Broadcast { burst, messages, .. } = case.work {
+                assert!(messages >= burst && messages.is_multiple_of(burst), "{}", case.name);
+            }
+        }
+    }
+}

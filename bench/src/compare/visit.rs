@@ -1,0 +1,166 @@
+//! One visit: a fresh server, one load, one sample.
+
+use std::io;
+use std::time::Duration;
+
+use super::case::{Metric, Work};
+use super::contender::{Contender, Places, free_address};
+use super::kernel::LowWater;
+use super::loadgen::{Flags, Loadgen, LoadgenError, Report, Served};
+use super::process::{ProcessError, Running};
+use super::report::Sample;
+
+/// How long a server may take to listen.
+const START_LIMIT: Duration = Duration::from_secs(15);
+/// Messages in a visit of a quick run: this fraction of a full one.
+const QUICK_DIVISOR: u32 = 4;
+
+/// Connections opened and closed before memory is weighed.
+const REHEARSAL_CONNECTIONS: u32 = 100;
+
+/// Why a visit gave no sample.
+#[derive(Debug)]
+pub enum VisitError {
+    /// The server.
+    Server(ProcessError),
+    /// The load generator.
+    Loadgen(LoadgenError),
+    /// The machine: files, ports, `/proc`.
+    System(io::Error),
+}
+
+impl std::fmt::Display for VisitError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            VisitError::Server(error) => error.fmt(f),
+            VisitError::Loadgen(error) => error.fmt(f),
+            VisitError::System(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for VisitError {}
+
+impl From<io::Error> for VisitError {
+    fn from(error: io::Error) -> Self {
+        VisitError::System(error)
+    }
+}
+
+/// Makes visits.
+#[derive(Clone, Debug)]
+pub struct Visitor {
+    /// Where the servers are.
+    pub places: Places,
+    /// Who loads them.
+    pub loadgen: Loadgen,
+    /// Fewer messages.
+    pub quick: bool,
+}
+
+impl Visitor {
+    /// Starts `contender`, does `work` to it, ends it. A failure becomes a sample without values.
+    pub fn visit(&self, contender: Contender, work: Work) -> Sample {
+        match self.measure(contender, work) {
+            Ok(sample) => sample,
+            Err(error) => Sample { remarks: vec![error.to_string()], ..Sample::default() },
+        }
+    }
+
+    fn measure(&self, contender: Contender, work: Work) -> Result<Sample, VisitError> {
+        let mut sample = Sample::default();
+        match work {
+            Work::Broadcast { connections, argument_bytes, burst, messages } => {
+                let messages = if self.quick { (messages / QUICK_DIVISOR).next_multiple_of(burst) } else { messages };
+                let flags = Flags::broadcast(connections, argument_bytes, burst, messages).window();
+                let report = self.run(contender, &flags)?;
+                take(&mut sample, &report, &[Metric::CpuUsPerDelivery]);
+                sample.loadgen.push(report.into_json());
+            }
+            Work::Connect { connections } => {
+                let report = self.run(contender, &Flags::connect(connections))?;
+                take(&mut sample, &report, &[Metric::CpuUsPerConnection]);
+                sample.loadgen.push(report.into_json());
+            }
+            Work::Idle { connections } => {
+                let report = self.run_idle(contender, connections)?;
+                take(&mut sample, &report, &[Metric::UserBytesPerConnection, Metric::TotalBytesPerConnection]);
+                sample.loadgen.push(report.into_json());
+            }
+            Work::Stalled { healthy, stalled, argument_bytes, messages, messages_per_s } => {
+                let flags = Flags::broadcast(healthy, argument_bytes, 1, messages).messages_per_s(messages_per_s);
+                let (without, without_bytes) = self.run_watched(contender, &flags)?;
+                let (with, with_bytes) = self.run_watched(contender, &flags.stalled(stalled))?;
+                if let (Some(p99_with), Some(p99_without)) = (with.healthy_p99_us(), without.healthy_p99_us()) {
+                    sample.values.insert(Metric::HealthyP99Ratio.key(), p99_with / p99_without);
+                }
+                let stalled_bytes = (with_bytes as f64 - without_bytes as f64) / f64::from(stalled);
+                sample.values.insert(Metric::BytesPerStalledReader.key(), stalled_bytes);
+                for report in [without, with] {
+                    note_problems(&mut sample, &report);
+                    sample.loadgen.push(report.into_json());
+                }
+            }
+        }
+        Ok(sample)
+    }
+
+    fn start(&self, contender: Contender) -> Result<(Running, Served), VisitError> {
+        let addr = free_address()?;
+        let program = contender.program(addr, &self.places)?;
+        let name = contender.to_string();
+        let started = program.start(&name, self.places.server_core, &self.places.scratch, None);
+        let mut running = started.map_err(VisitError::Server)?;
+        running.wait_listening(addr, START_LIMIT).map_err(VisitError::Server)?;
+        let pid = running.pid();
+        Ok((running, Served { contender, addr, pid }))
+    }
+
+    fn run(&self, contender: Contender, flags: &Flags) -> Result<Report, VisitError> {
+        let (mut running, served) = self.start(contender)?;
+        let report = self.loadgen.run(served, flags).map_err(VisitError::Loadgen)?;
+        match running.ended().map_err(VisitError::Server)? {
+            None => Ok(report),
+            Some(status) => Err(VisitError::Server(running.failed(format!("ended under load with {status}")))),
+        }
+    }
+
+    /// Weighs idle connections of a server that has had some before: what it allocates and maps once, and the code it
+    /// reads for the first time, is no connection's.
+    fn run_idle(&self, contender: Contender, connections: u32) -> Result<Report, VisitError> {
+        let (running, served) = self.start(contender)?;
+        let rehearsal =
+            self.loadgen.run(served, &Flags::connect(REHEARSAL_CONNECTIONS)).map_err(VisitError::Loadgen)?;
+        let report = self.loadgen.run(served, &Flags::idle(connections)).map_err(VisitError::Loadgen)?;
+        drop((running, rehearsal));
+        Ok(report)
+    }
+
+    /// Also gives the most memory that the whole machine used at one time beyond that before, in bytes.
+    fn run_watched(&self, contender: Contender, flags: &Flags) -> Result<(Report, u64), VisitError> {
+        let (running, served) = self.start(contender)?;
+        let memory = LowWater::watch()?;
+        let report = self.loadgen.run(served, flags).map_err(VisitError::Loadgen)?;
+        let peak_bytes = memory.peak_bytes()?;
+        drop(running);
+        Ok((report, peak_bytes))
+    }
+}
+
+/// Takes these metrics out of a report that is any good.
+fn take(sample: &mut Sample, report: &Report, metrics: &[Metric]) {
+    note_problems(sample, report);
+    if !sample.remarks.is_empty() {
+        return;
+    }
+    for &metric in metrics {
+        match report.value(metric) {
+            Some(value) => drop(sample.values.insert(metric.key(), value)),
+            None => sample.remarks.push(format!("the load generator did not report {}", metric.title())),
+        }
+    }
+}
+
+fn note_problems(sample: &mut Sample, report: &Report) {
+    sample.remarks.extend(report.problems());
+}

@@ -1,0 +1,219 @@
+//! What one broadcast may cost, counted: allocations, encodings, requests, system calls, copies. No clock.
+//!
+//! One shard of the real engine, on a real ring, turned by this test's own thread, so that every allocation and every
+//! request of the turn is this test's to count; 1,000 real sockets.
+
+use fanfare_bench::alloc::{self, CountingAllocator};
+use fanfare_engine::buf::RecvPool;
+use fanfare_engine::engine::ManualShard;
+use fanfare_engine::io::uring::{Uring, UringOptions};
+use fanfare_engine::io::{Io, IoCounters, RingFds};
+use fanfare_engine::limits;
+use fanfare_engine::{
+    Answer, Context, Engine, EngineHandle, HandlerError, HubHandler, HubOptions, Invocation, Limits, Payload,
+};
+use fanfare_protocol::ws::DataKind;
+use fanfare_protocol::ws::encode::write_masked_message;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+
+#[global_allocator]
+static ALLOCATOR: CountingAllocator = CountingAllocator;
+
+const MEMBERS: usize = 1000;
+
+struct Relay;
+
+impl HubHandler for Relay {
+    fn invoke(&self, cx: &mut Context<'_>, call: &Invocation<'_>) -> Answer {
+        match cx.all().send("m", &Payload::Raw(call.arguments())) {
+            Ok(()) => Answer::Void,
+            Err(error) => Answer::Error(HandlerError::Hub(error.to_string())),
+        }
+    }
+}
+
+struct House {
+    shard: ManualShard<Uring>,
+    handle: EngineHandle,
+    clients: Vec<TcpStream>,
+}
+
+impl House {
+    /// A shard with [`MEMBERS`] members, `binary` of which speak MessagePack, all at rest.
+    fn new(binary: usize) -> Self {
+        let mut bound: Option<SocketAddr> = None;
+        let (mut shards, handle) = Engine::builder()
+            .hub("hub", HubOptions::default(), Relay)
+            .limits(Limits { connections_max: MEMBERS + 8, ..Limits::default() })
+            .build_on(
+                |logs, slots| {
+                    let pool = RecvPool::new(limits::RECV_BUFFERS, limits::RECV_BUFFER_BYTES as u32);
+                    let options = UringOptions {
+                        shard: 0,
+                        slots: slots as u32,
+                        sq_entries: limits::SQ_ENTRIES,
+                        cq_entries: limits::CQ_ENTRIES,
+                        logs: logs.clone(),
+                        ring_fds: RingFds::new(1).expect("an eventfd"),
+                    };
+                    let mut io = Uring::new(options, &pool).expect("a ring");
+                    bound = Some(io.listen("127.0.0.1:0".parse().expect("an address")).expect("a listener"));
+                    let waker = io.wake_handle();
+                    vec![(io, pool, Some(waker))]
+                },
+                1,
+            )
+            .expect("an engine");
+        let shard = shards.pop().expect("one shard");
+        let mut house = Self { shard, handle, clients: Vec::new() };
+        for index in 0..MEMBERS {
+            house.connect(bound.expect("bound above"), index < binary);
+        }
+        house
+    }
+
+    fn connect(&mut self, address: SocketAddr, binary: bool) {
+        let mut stream = TcpStream::connect(address).expect("a connection");
+        stream.set_nonblocking(true).expect("non-blocking");
+        let protocol = if binary { "messagepack" } else { "json" };
+        let mut hello = b"GET /hub HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+            Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+            .to_vec();
+        let handshake = format!("{{\"protocol\":\"{protocol}\",\"version\":1}}\u{1e}");
+        write_masked_message(&mut hello, DataKind::Text, handshake.as_bytes(), [9; 4]);
+        stream.write_all(&hello).expect("room for a head");
+        let before = self.handle.connections();
+        self.clients.push(stream);
+        self.turn_until(|house| house.handle.connections() > before);
+        let index = self.clients.len() - 1;
+        self.turn_until(|house| house.read(index).ends_with(b"{}\x1e"));
+    }
+
+    fn turn_until(&mut self, mut done: impl FnMut(&mut Self) -> bool) {
+        for _ in 0..10_000 {
+            if done(self) {
+                return;
+            }
+            self.shard.turn().expect("a turn");
+        }
+        panic!("not done after 10,000 turns");
+    }
+
+    fn read(&mut self, index: usize) -> Vec<u8> {
+        let mut bytes = vec![0; 65_536];
+        let n = self.clients[index].read(&mut bytes).unwrap_or(0);
+        bytes.truncate(n);
+        bytes
+    }
+
+    /// Has member 0 invoke `Broadcast(payload)` `count` times in one write.
+    fn publish(&mut self, payload: &str, count: usize) {
+        let text = format!("{{\"type\":1,\"target\":\"Broadcast\",\"arguments\":[\"{payload}\"]}}\u{1e}");
+        let mut frames = Vec::new();
+        for _ in 0..count {
+            write_masked_message(&mut frames, DataKind::Text, text.as_bytes(), [7; 4]);
+        }
+        self.clients[0].write_all(&frames).expect("room for the publisher");
+    }
+
+    /// Turns until `count` broadcasts have gone to everybody; what that cost.
+    fn measure(&mut self, payload: &str, count: usize) -> Cost {
+        self.publish(payload, count);
+        let before = self.handle.metrics().total();
+        let io_before = self.shard.io_counters();
+        let goal = before.deliveries_total + (count * MEMBERS) as u64;
+        let counters = {
+            let handle = self.handle.clone();
+            move || handle.metrics().total().deliveries_total
+        };
+        // The metrics snapshot allocates; it is taken outside the counted turns.
+        let mut allocations = 0;
+        for _ in 0..10_000 {
+            if counters() >= goal {
+                break;
+            }
+            let (turned, counts) = alloc::count(|| self.shard.turn());
+            assert!(turned.expect("a turn"));
+            allocations += counts.allocations;
+        }
+        // The turn that lands the sends.
+        let (_, counts) = alloc::count(|| self.shard.turn());
+        allocations += counts.allocations;
+        let after = self.handle.metrics().total();
+        let io = self.shard.io_counters();
+        assert_eq!(after.deliveries_total, goal);
+        self.shard.check().expect("the books balance");
+        Cost {
+            allocations,
+            encodings: after.encodings_total - before.encodings_total,
+            log_bytes: after.log_bytes_written_total - before.log_bytes_written_total,
+            io: IoCounters {
+                enters: io.enters - io_before.enters,
+                sends: io.sends - io_before.sends,
+                send_files: io.send_files - io_before.send_files,
+                ..io
+            },
+        }
+    }
+
+    fn drain_clients(&mut self) -> usize {
+        (0..self.clients.len()).map(|index| self.read(index).len()).sum()
+    }
+}
+
+#[derive(Debug)]
+struct Cost {
+    allocations: u64,
+    encodings: u64,
+    log_bytes: u64,
+    io: IoCounters,
+}
+
+/// The promise of docs/specification.md, counted on one broadcast of 512 bytes to 1,000 members.
+#[test]
+fn one_broadcast_to_a_thousand() {
+    alloc::assert_installed();
+    let mut house = House::new(0);
+    let payload = "x".repeat(512);
+    // The first rounds bring scratch space up to size.
+    for _ in 0..3 {
+        house.measure(&payload, 1);
+        house.drain_clients();
+    }
+    let cost = house.measure(&payload, 1);
+    assert_eq!(cost.allocations, 0, "{cost:?}");
+    assert_eq!(cost.encodings, 1, "{cost:?}");
+    assert_eq!(cost.io.sends, MEMBERS as u64, "{cost:?}");
+    // One to receive the publish, one to send in slices of the submission queue, one to sleep.
+    assert!(cost.io.enters <= 4, "{cost:?}");
+    // The payload was written once, with a header of 4 bytes, and copied nowhere.
+    let message = format!("{{\"type\":1,\"target\":\"m\",\"arguments\":[\"{payload}\"]}}\u{1e}");
+    assert_eq!(cost.log_bytes, message.len() as u64 + 4, "{cost:?}");
+    assert_eq!(house.drain_clients(), MEMBERS * (message.len() + 4));
+}
+
+#[test]
+fn both_formats_cost_one_encoding_each() {
+    let mut house = House::new(300);
+    let payload = "y".repeat(100);
+    for _ in 0..3 {
+        house.measure(&payload, 1);
+        house.drain_clients();
+    }
+    let cost = house.measure(&payload, 1);
+    assert_eq!((cost.encodings, cost.io.sends), (2, MEMBERS as u64), "{cost:?}");
+}
+
+#[test]
+fn sixteen_broadcasts_leave_as_one_send_each() {
+    let mut house = House::new(0);
+    let payload = "z".repeat(128);
+    for _ in 0..3 {
+        house.measure(&payload, 16);
+        house.drain_clients();
+    }
+    let cost = house.measure(&payload, 16);
+    assert_eq!((cost.encodings, cost.io.sends), (16, MEMBERS as u64), "{cost:?}");
+    assert_eq!(cost.allocations, 0, "{cost:?}");
+}

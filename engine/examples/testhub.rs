@@ -1,0 +1,149 @@
+//! The example server that the tests with real SignalR clients run against.
+//!
+//! `cargo run --release -p fanfare-engine --example testhub -- --listen 127.0.0.1:9000`
+//!
+//! One hub class, mapped on several endpoints with different limits, and a plain WebSocket echo. Prints one line with
+//! `listening` once it serves; SIGTERM or SIGINT drains it.
+
+use std::io::Write as _;
+use std::net::SocketAddr;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use fanfare_engine::{
+    Answer, Builder, EchoOptions, EndpointOptions, Engine, HandlerError, HubOptions, Limits, Transports,
+};
+
+#[path = "testhub/bind.rs"]
+mod bind;
+#[path = "testhub/endpoints.rs"]
+mod endpoints;
+#[path = "testhub/methods.rs"]
+mod methods;
+#[path = "testhub/sends.rs"]
+mod sends;
+#[path = "testhub/signals.rs"]
+mod signals;
+#[path = "testhub/token.rs"]
+mod token;
+
+/// What every hub method gives back.
+pub(crate) type Outcome = Result<Answer, HandlerError>;
+
+const USAGE: &str = "usage: testhub --listen ADDRESS:PORT [--shards N]";
+/// The one hub behind all endpoints.
+const HUB: &str = "testhub";
+/// `/testhub-large`.
+const LARGE_MESSAGE_BYTES_MAX: usize = 32 << 20;
+/// `/ws-echo`.
+const ECHO_MESSAGE_BYTES_MAX: usize = 64 << 20;
+/// What one client may owe: the largest echo, framed, and some.
+const OUTBOX_BYTES_MAX: usize = 80 << 20;
+/// Several of the largest answers at once.
+const LOG_BYTES_MAX: usize = 512 << 20;
+/// How long a client may leave what it is owed unread: SignalR's TransportSendTimeout.
+const OUTBOX_AGE_MAX_MS: u32 = 10_000;
+/// SignalR's grace for closing all connections.
+const DRAIN: Duration = Duration::from_secs(5);
+
+struct Options {
+    listen: SocketAddr,
+    shards: Option<usize>,
+}
+
+fn main() -> ExitCode {
+    let options = match parse(std::env::args().skip(1)) {
+        Ok(options) => options,
+        Err(reason) => {
+            eprintln!("testhub: {reason}\n{USAGE}");
+            return ExitCode::from(2);
+        }
+    };
+    // Before the shards start: their threads inherit the mask, so that the signal waits for this thread.
+    let signals = match signals::Termination::block() {
+        Ok(signals) => signals,
+        Err(error) => {
+            eprintln!("testhub: SIGTERM and SIGINT cannot be held back: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let mut engine = match build(&options).start() {
+        Ok(engine) => engine,
+        Err(error) => {
+            eprintln!("testhub: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    announce(engine.local_addrs());
+    signals.wait();
+    engine.drain(DRAIN);
+    ExitCode::SUCCESS
+}
+
+fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Options, String> {
+    let mut listen = None;
+    let mut shards = None;
+    while let Some(name) = arguments.next() {
+        let value = arguments.next().ok_or_else(|| format!("{name} needs a value"))?;
+        match name.as_str() {
+            "--listen" => listen = Some(value.parse().map_err(|_| format!("{value} is not an address and a port"))?),
+            "--shards" => shards = Some(value.parse().map_err(|_| format!("{value} is not a number of shards"))?),
+            _ => return Err(format!("{name} is not an option")),
+        }
+    }
+    Ok(Options { listen: listen.ok_or("--listen is missing")?, shards })
+}
+
+/// What all endpoints of the hub have in common.
+fn common() -> EndpointOptions {
+    EndpointOptions {
+        detailed_errors: true,
+        keep_request: true,
+        negotiate_headers: vec![(endpoints::NEGOTIATE_COOKIE.0.to_owned(), endpoints::NEGOTIATE_COOKIE.1.to_owned())],
+        ..EndpointOptions::default()
+    }
+}
+
+fn build(options: &Options) -> Builder {
+    let fast =
+        EndpointOptions { keep_alive_ms: 1_000, client_timeout_ms: 3_000, handshake_timeout_ms: 2_000, ..common() };
+    let limits = Limits {
+        outbox_bytes_max: OUTBOX_BYTES_MAX,
+        outbox_age_max_ms: OUTBOX_AGE_MAX_MS,
+        log_bytes_max: LOG_BYTES_MAX,
+        ..Limits::default()
+    };
+    let mut builder = Engine::builder()
+        .listen(options.listen)
+        .limits(limits)
+        .hub(HUB, HubOptions { endpoint: common() }, methods::TestHub)
+        .endpoint("/testhub", HUB, common())
+        .endpoint(
+            "/testhub-nowebsockets",
+            HUB,
+            EndpointOptions { transports: Transports { websockets: false }, ..common() },
+        )
+        .endpoint("/testhub-large", HUB, EndpointOptions { message_bytes_max: LARGE_MESSAGE_BYTES_MAX, ..common() })
+        .endpoint("/testhub-fast", HUB, fast)
+        .endpoint("/authorizedhub", HUB, EndpointOptions { detailed_errors: false, ..common() })
+        .echo("/ws-echo", EchoOptions { message_bytes_max: ECHO_MESSAGE_BYTES_MAX })
+        .authenticator("/authorizedhub", token::Required)
+        .http(endpoints::Endpoints);
+    for open in ["/testhub", "/testhub-nowebsockets", "/testhub-large", "/testhub-fast"] {
+        builder = builder.authenticator(open, token::Optional);
+    }
+    match options.shards {
+        Some(shards) => builder.shards(shards),
+        None => builder,
+    }
+}
+
+/// The line the tests wait for.
+fn announce(addresses: &[SocketAddr]) {
+    let mut out = std::io::stdout();
+    for address in addresses {
+        // Whoever started this server may have closed its end: it serves all the same.
+        let _ = writeln!(out, "testhub listening on http://{address}");
+    }
+    let _ = out.flush();
+}

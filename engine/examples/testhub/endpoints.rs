@@ -1,0 +1,41 @@
+//! The plain HTTP paths of the contract: health, counts, the redirecting negotiate.
+
+use fanfare_engine::{HttpAnswer, HttpHandler, HttpRequest};
+
+/// Every negotiate answer of this server carries it.
+pub(crate) const NEGOTIATE_COOKIE: (&str, &str) = ("Set-Cookie", "testCookie=testValue; path=/");
+
+/// Everything that is no hub and no echo.
+pub(crate) struct Endpoints;
+
+impl HttpHandler for Endpoints {
+    fn handle(&self, request: &HttpRequest<'_>) -> HttpAnswer {
+        match (request.method(), request.path()) {
+            ("GET" | "HEAD", "/health") => HttpAnswer::text(200, "healthy"),
+            ("GET", "/stats") => HttpAnswer::json(200, format!("{{\"connections\":{}}}", request.connections())),
+            ("POST", "/redirecthub/negotiate") => redirect(request),
+            (_, "/health" | "/stats" | "/redirecthub/negotiate") => HttpAnswer::text(405, ""),
+            ("GET", path) if path.starts_with("/clientresult/") => {
+                HttpAnswer::text(200, "This build of testhub does not ask clients for results yet.")
+            }
+            _ => HttpAnswer::not_found(),
+        }
+    }
+}
+
+/// Sends the client to `/testhub` of the host it asked. The empty token leaves the client's own in force.
+fn redirect(request: &HttpRequest<'_>) -> HttpAnswer {
+    let Some(host) = request.header("host").and_then(host_text) else {
+        return HttpAnswer::text(400, "A Host header is needed to say where the redirect goes.");
+    };
+    let body = format!("{{\"url\":\"http://{host}/testhub?numRedirects=1\",\"accessToken\":\"\"}}");
+    let mut answer = HttpAnswer::json(200, body);
+    answer.headers.push((NEGOTIATE_COOKIE.0.to_owned(), NEGOTIATE_COOKIE.1.to_owned()));
+    answer
+}
+
+/// The header as text, if it has only what a host and port are written with: it goes into JSON as it is.
+fn host_text(header: &[u8]) -> Option<&str> {
+    let sound = |byte: &u8| byte.is_ascii_alphanumeric() || b".-_:[]".contains(byte);
+    std::str::from_utf8(header).ok().filter(|host| !host.is_empty() && header.iter().all(sound))
+}

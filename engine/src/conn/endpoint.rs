@@ -1,0 +1,241 @@
+//! What is served under a path, and the two questions about HTTP that the embedder answers.
+
+use fanfare_protocol::http::head::RequestHead;
+use std::borrow::Cow;
+use std::fmt;
+use std::sync::Arc;
+
+/// Which transports an endpoint offers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Transports {
+    /// WebSockets.
+    pub websockets: bool,
+}
+
+impl Default for Transports {
+    fn default() -> Self {
+        Self { websockets: true }
+    }
+}
+
+/// How a hub behaves under one path. The defaults are SignalR's.
+#[derive(Clone, Debug)]
+pub struct EndpointOptions {
+    /// Bytes of one message from a client, framing included. 0: unlimited (`Limits::partial_bytes_max` still holds).
+    pub message_bytes_max: usize,
+    /// Milliseconds between pings to a client.
+    pub keep_alive_ms: u32,
+    /// Milliseconds without a message after which a client that has pinged once is given up.
+    pub client_timeout_ms: u32,
+    /// Milliseconds from the upgrade to a whole handshake.
+    pub handshake_timeout_ms: u32,
+    /// Whether clients see the text of ordinary errors.
+    pub detailed_errors: bool,
+    /// What negotiate offers.
+    pub transports: Transports,
+    /// Invocations of one client that may run at the same time.
+    pub parallel_invocations_max: u32,
+    /// Keep the head of the connecting request, for `Context::header`, `cookie` and `query`. Costs its bytes and
+    /// about 50 more per connection.
+    pub keep_request: bool,
+    /// Headers added to every negotiate answer.
+    pub negotiate_headers: Vec<(String, String)>,
+}
+
+impl Default for EndpointOptions {
+    fn default() -> Self {
+        Self {
+            message_bytes_max: 32_768,
+            keep_alive_ms: 15_000,
+            client_timeout_ms: 30_000,
+            handshake_timeout_ms: 15_000,
+            detailed_errors: false,
+            transports: Transports::default(),
+            parallel_invocations_max: 1,
+            keep_request: false,
+            negotiate_headers: Vec::new(),
+        }
+    }
+}
+
+/// How a plain WebSocket echo behaves.
+#[derive(Clone, Copy, Debug)]
+pub struct EchoOptions {
+    /// Bytes of one message. It is returned as it comes, so it costs no memory beyond the outbox.
+    pub message_bytes_max: usize,
+}
+
+impl Default for EchoOptions {
+    fn default() -> Self {
+        Self { message_bytes_max: 64 << 20 }
+    }
+}
+
+/// What is behind a path.
+#[derive(Clone)]
+pub enum Service {
+    /// A hub, by its index.
+    Hub {
+        /// Index in the engine's list of hubs.
+        hub: u16,
+        /// How it behaves here.
+        options: EndpointOptions,
+        /// Who may come in.
+        authenticator: Option<Arc<dyn Authenticator>>,
+    },
+    /// A WebSocket that returns what it gets.
+    Echo(EchoOptions),
+}
+
+/// One path and what is behind it.
+#[derive(Clone)]
+pub struct Endpoint {
+    /// The path, with its leading slash and without a trailing one.
+    pub path: String,
+    /// What is behind it.
+    pub service: Service,
+}
+
+impl fmt::Debug for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Endpoint").field("path", &self.path).finish_non_exhaustive()
+    }
+}
+
+impl Endpoint {
+    /// The hub's options, if it is one.
+    pub fn hub_options(&self) -> Option<&EndpointOptions> {
+        match &self.service {
+            Service::Hub { options, .. } => Some(options),
+            Service::Echo(_) => None,
+        }
+    }
+}
+
+/// A request to connect, or to negotiate, as an [`Authenticator`] sees it.
+pub struct ConnectRequest<'a> {
+    head: &'a RequestHead<'a>,
+}
+
+impl<'a> ConnectRequest<'a> {
+    pub(crate) fn new(head: &'a RequestHead<'a>) -> Self {
+        Self { head }
+    }
+
+    /// The first header of that name.
+    pub fn header(&self, name: &str) -> Option<&'a [u8]> {
+        self.head.header(name)
+    }
+
+    /// A query value, decoded; keys match without case.
+    pub fn query_value(&self, key: &str) -> Option<Cow<'a, str>> {
+        self.head.query_value(key)
+    }
+
+    /// The bearer token: of the `Authorization` header, else of the `access_token` query value (spec 9.1).
+    pub fn bearer(&self) -> Option<Cow<'a, str>> {
+        let header = self.header("authorization").and_then(|value| std::str::from_utf8(value).ok());
+        let token = header.and_then(|value| {
+            let (scheme, token) = value.split_once(' ')?;
+            scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+        });
+        token.map(Cow::Borrowed).or_else(|| self.query_value("access_token"))
+    }
+}
+
+/// Who somebody is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Identity {
+    /// The user id; `None` for nobody in particular.
+    pub user: Option<String>,
+}
+
+/// Why somebody may not come in. The body of the answer is empty.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// 401: no credentials, or bad ones.
+    Unauthorized,
+    /// 403: good credentials, but not for this.
+    Forbidden,
+}
+
+/// Decides who may negotiate and connect. Called on shard threads: it must not block.
+pub trait Authenticator: Send + Sync + 'static {
+    /// Who is asking, or why they may not.
+    fn authenticate(&self, request: &ConnectRequest<'_>) -> Result<Identity, Refusal>;
+}
+
+/// A request for a path that no hub serves.
+pub struct HttpRequest<'a> {
+    head: &'a RequestHead<'a>,
+    connections: usize,
+}
+
+impl<'a> HttpRequest<'a> {
+    pub(crate) fn new(head: &'a RequestHead<'a>, connections: usize) -> Self {
+        Self { head, connections }
+    }
+
+    /// The method, as sent.
+    pub fn method(&self) -> &str {
+        self.head.method()
+    }
+
+    /// The path, as sent, without the query.
+    pub fn path(&self) -> &str {
+        self.head.path()
+    }
+
+    /// The first header of that name.
+    pub fn header(&self, name: &str) -> Option<&[u8]> {
+        self.head.header(name)
+    }
+
+    /// A query value, decoded; keys match without case.
+    pub fn query_value(&self, key: &str) -> Option<Cow<'a, str>> {
+        self.head.query_value(key)
+    }
+
+    /// Hub connections now held by the engine, over all hubs and shards.
+    pub fn connections(&self) -> usize {
+        self.connections
+    }
+}
+
+/// An answer to an [`HttpRequest`]. `Content-Length` is added.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HttpAnswer {
+    /// The status.
+    pub status: u16,
+    /// Further headers.
+    pub headers: Vec<(String, String)>,
+    /// The body.
+    pub body: Vec<u8>,
+}
+
+impl HttpAnswer {
+    /// A text.
+    pub fn text(status: u16, body: impl Into<String>) -> Self {
+        Self::with_type(status, "text/plain; charset=utf-8", body.into())
+    }
+
+    /// A JSON document.
+    pub fn json(status: u16, body: impl Into<String>) -> Self {
+        Self::with_type(status, "application/json", body.into())
+    }
+
+    /// 404.
+    pub fn not_found() -> Self {
+        Self::text(404, "Not found: no hub and no page has this path.\n")
+    }
+
+    fn with_type(status: u16, content_type: &str, body: String) -> Self {
+        Self { status, headers: vec![("Content-Type".into(), content_type.into())], body: body.into_bytes() }
+    }
+}
+
+/// Answers requests for paths that no hub serves. Called on shard threads: it must not block.
+pub trait HttpHandler: Send + Sync + 'static {
+    /// The answer.
+    fn handle(&self, request: &HttpRequest<'_>) -> HttpAnswer;
+}

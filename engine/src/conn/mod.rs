@@ -1,0 +1,6 @@
+//! One connection: its records, its life, its bytes. Knows `buf`, `io`'s names, `limits` and `protocol`; never a hub.
+
+pub mod endpoint;
+pub mod outbox;
+pub mod partial;
+pub mod slots;

@@ -1,0 +1,264 @@
+//! The two tables of a shard: what every delivery looks at (`Hot`) and what it does not (`Cold`).
+
+use crate::buf::Extent;
+use crate::conn::outbox::Runs;
+use crate::conn::partial::Partials;
+use crate::io::{Generation, Slot};
+use fanfare_protocol::hub::session::Session;
+use std::ops::{BitOr, Not};
+
+/// Where a connection is in its life.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(u8)]
+pub enum State {
+    /// No connection here.
+    #[default]
+    Free,
+    /// HTTP: a request head or body is awaited.
+    Http,
+    /// An upgraded hub connection; the hub handshake is awaited.
+    Handshake,
+    /// A hub connection.
+    Open,
+    /// An upgraded plain WebSocket that returns what it gets.
+    Echo,
+    /// Our last bytes are in the outbox; the peer's end, or the deadline, is awaited.
+    Farewell,
+    /// The close is with the kernel.
+    Closing,
+}
+
+/// A set of one-bit facts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Flags(u16);
+
+impl Flags {
+    /// The kernel holds our multishot poll for input.
+    pub const POLL_ARMED: Flags = Flags(1 << 0);
+    /// The kernel holds our one-shot poll for room.
+    pub const POLL_OUT_ARMED: Flags = Flags(1 << 1);
+    /// A receive is with the kernel.
+    pub const RECV_INFLIGHT: Flags = Flags(1 << 2);
+    /// Input came while it could not be read.
+    pub const READ_AGAIN: Flags = Flags(1 << 3);
+    /// Not read from until what it owes, or what it has waiting, shrinks.
+    pub const PAUSED: Flags = Flags(1 << 4);
+    /// On this turn's list of connections to send to.
+    pub const DIRTY: Flags = Flags(1 << 5);
+    /// A send of the outbox is with the kernel.
+    pub const SEND_INFLIGHT: Flags = Flags(1 << 6);
+    /// A hub method of this client is running, as many as may run.
+    pub const BUSY: Flags = Flags(1 << 7);
+    /// Somebody waits for the outbox to become empty.
+    pub const NOTIFY_DRAINED: Flags = Flags(1 << 8);
+    /// A process descriptor is lent for `sendfile`.
+    pub const LENT: Flags = Flags(1 << 9);
+    /// A process descriptor has been asked for.
+    pub const LEND_PENDING: Flags = Flags(1 << 10);
+    /// Close as soon as the outbox is empty, do not wait for the peer.
+    pub const CLOSE_WHEN_SENT: Flags = Flags(1 << 11);
+    /// The peer has finished sending, or said goodbye.
+    pub const PEER_DONE: Flags = Flags(1 << 12);
+    /// Counted as slow.
+    pub const SLOW: Flags = Flags(1 << 13);
+    /// A member of its hub: the handler has been told that it connected.
+    pub const MEMBER: Flags = Flags(1 << 14);
+    /// On the list of connections to read from again next turn.
+    pub const RETRY: Flags = Flags(1 << 15);
+
+    /// Whether any of `other`'s facts holds.
+    pub fn has(self, other: Flags) -> bool {
+        self.0 & other.0 != 0
+    }
+
+    /// Makes `other`'s facts true.
+    pub fn set(&mut self, other: Flags) {
+        self.0 |= other.0;
+    }
+
+    /// Makes `other`'s facts false.
+    pub fn clear(&mut self, other: Flags) {
+        self.0 &= !other.0;
+    }
+
+    /// Makes `other`'s facts false and returns whether one was true.
+    pub fn take(&mut self, other: Flags) -> bool {
+        let had = self.has(other);
+        self.clear(other);
+        had
+    }
+}
+
+impl BitOr for Flags {
+    type Output = Flags;
+    fn bitor(self, other: Flags) -> Flags {
+        Flags(self.0 | other.0)
+    }
+}
+
+impl Not for Flags {
+    type Output = Flags;
+    fn not(self) -> Flags {
+        Flags(!self.0)
+    }
+}
+
+/// What every delivery reads: one cache line.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C, align(64))]
+pub struct Hot {
+    /// The tenant of the slot.
+    pub generation: Generation,
+    /// Where it is in its life.
+    pub state: State,
+    /// Whether hub messages go out as MessagePack; only meaningful once open.
+    pub binary: bool,
+    /// One-bit facts.
+    pub flags: Flags,
+    /// Index into the engine's endpoints.
+    pub endpoint: u16,
+    /// Tick (100 ms) of the last byte that the client took, while it owes us reading.
+    pub progress_tick: u16,
+    /// Handshake, pings, time-outs.
+    pub session: Session,
+    /// Bytes in the outbox.
+    pub owed_bytes: u32,
+    /// Handle of the runs behind the first one, 0 if there are none.
+    pub more: u32,
+    /// The first run of the outbox, empty if there is none.
+    pub first: Extent,
+    /// Handle of unfinished input, 0 if there is none.
+    pub partial: u32,
+    /// Handle of the list of groups, 0 if there are none.
+    pub groups: u32,
+    /// The last fan of this turn that this connection already has in its outbox.
+    pub fan_stamp: u32,
+    /// Position in the hub's list of members.
+    pub member_position: u32,
+}
+
+const _: () = assert!(size_of::<Hot>() == 64);
+
+/// What deliveries do not look at: one cache line.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C, align(64))]
+pub struct Cold {
+    /// The connection id.
+    pub id: [u8; 16],
+    /// Handle of the user's group, 0 for anonymous.
+    pub user: u32,
+    /// Handle of the kept request head, 0 if none is kept.
+    pub request: u32,
+    /// Invocations that are running.
+    pub running: u32,
+    /// Seconds since the engine started.
+    pub connected_at_s: u32,
+    /// Hub messages received.
+    pub messages_received: u32,
+    /// Bytes thrown away since our farewell.
+    pub lingered_bytes: u32,
+    /// Inbound bytes in this turn, and the turn they were counted in.
+    pub turn_bytes: u32,
+    /// See `turn_bytes`.
+    pub turn: u32,
+    /// The receive that is with the kernel was queued because the socket said there is more.
+    pub more_read: bool,
+    /// Why it is being closed (`CloseReason as u8`), 0 while it is not.
+    pub close_reason: u8,
+}
+
+const _: () = assert!(size_of::<Cold>() == 64);
+
+/// All connections of a shard.
+#[derive(Debug)]
+pub struct Slots {
+    hot: Vec<Hot>,
+    cold: Vec<Cold>,
+    slots_max: usize,
+    /// Runs behind the first one.
+    pub runs: Runs,
+    /// Unfinished input.
+    pub partials: Partials,
+}
+
+impl Slots {
+    /// Room for `slots_max` connections. Address space is taken now, memory as slots are used.
+    pub fn new(slots_max: usize, partial_bytes_max: usize) -> Self {
+        Self {
+            hot: Vec::with_capacity(slots_max),
+            cold: Vec::with_capacity(slots_max),
+            slots_max,
+            runs: Runs::new(slots_max),
+            partials: Partials::new(slots_max, partial_bytes_max),
+        }
+    }
+
+    /// Slots that have ever been used; every used slot is below it.
+    pub fn len(&self) -> usize {
+        self.hot.len()
+    }
+
+    /// Whether no slot was ever used.
+    pub fn is_empty(&self) -> bool {
+        self.hot.is_empty()
+    }
+
+    /// Makes the record of a slot that the kernel has just handed out.
+    pub fn occupy(&mut self, slot: Slot) -> &mut Hot {
+        let index = slot.0 as usize;
+        debug_assert!(index < self.slots_max);
+        while self.hot.len() <= index {
+            self.hot.push(Hot::default());
+            self.cold.push(Cold::default());
+        }
+        debug_assert_eq!(self.hot[index].state, State::Free, "{slot:?} was handed out twice");
+        let generation = self.hot[index].generation;
+        self.hot[index] = Hot { generation, state: State::Http, ..Hot::default() };
+        self.cold[index] = Cold::default();
+        &mut self.hot[index]
+    }
+
+    /// Frees the slot: the kernel has closed it. Completions for the old tenant are stale from now on.
+    pub fn vacate(&mut self, slot: Slot) {
+        let hot = &mut self.hot[slot.0 as usize];
+        let generation = hot.generation.next();
+        *hot = Hot { generation, ..Hot::default() };
+    }
+
+    /// The record of `slot`, which has been used before.
+    pub fn hot(&self, slot: Slot) -> &Hot {
+        &self.hot[slot.0 as usize]
+    }
+
+    /// The same, to change.
+    pub fn hot_mut(&mut self, slot: Slot) -> &mut Hot {
+        &mut self.hot[slot.0 as usize]
+    }
+
+    /// The record of `slot` together with the queues behind first runs.
+    pub fn outbox(&mut self, slot: Slot) -> (&mut Hot, &mut Runs) {
+        (&mut self.hot[slot.0 as usize], &mut self.runs)
+    }
+
+    /// The record of `slot` together with the unfinished input.
+    pub fn input(&mut self, slot: Slot) -> (&mut Hot, &mut Partials) {
+        (&mut self.hot[slot.0 as usize], &mut self.partials)
+    }
+
+    /// The cold record of `slot`, which has been used before.
+    pub fn cold(&self, slot: Slot) -> &Cold {
+        &self.cold[slot.0 as usize]
+    }
+
+    /// The same, to change.
+    pub fn cold_mut(&mut self, slot: Slot) -> &mut Cold {
+        &mut self.cold[slot.0 as usize]
+    }
+
+    /// The record, if the slot still has this tenant and it is neither free nor with the kernel for closing.
+    pub fn live(&mut self, slot: Slot, generation: Generation) -> Option<&mut Hot> {
+        let hot = self.hot.get_mut(slot.0 as usize)?;
+        let live = hot.generation == generation && !matches!(hot.state, State::Free | State::Closing);
+        live.then_some(hot)
+    }
+}

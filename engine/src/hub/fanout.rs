@@ -1,0 +1,249 @@
+//! One message, many connections: what was published in this turn, and who already has it.
+//!
+//! A publish records a *fan*: the runs of the message (one per variation) and the crowd it is for. Adjacent
+//! messages for the same crowd grow the same fan, so sixteen broadcasts of one turn leave as one send each. At the
+//! end of the turn:
+//!
+//! - one fan, and a member that owes nothing: its send goes straight to the ring and writes no state at all;
+//! - otherwise the runs go into the member's outbox, in the order of the fans, and the outbox is sent once.
+//!
+//! Something for one connection only (an answer, a join, a goodbye) must stay in order with fans recorded before
+//! it: [`Switchboard::catch_up`] first gives that connection its share, and stamps it so that the end of the turn
+//! skips it.
+
+use crate::buf::segment::Holdings;
+use crate::buf::{Extent, SegmentId};
+use crate::conn::outbox;
+use crate::conn::slots::{Flags, Hot, State};
+use crate::hub::interest::variation;
+use crate::hub::registry::{GroupId, HubId, Registry};
+use crate::hub::switchboard::Switchboard;
+use crate::io::Slot;
+
+/// Whom a fan is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Crowd {
+    /// Every member of a hub.
+    Hub(HubId),
+    /// Every member of a group, or every connection of a user.
+    Group(GroupId),
+    /// The group has gone since; its members had caught up.
+    Nobody,
+}
+
+/// One or more adjacent messages for one crowd.
+#[derive(Clone, Copy, Debug)]
+pub struct Fan {
+    stamp: u32,
+    crowd: Crowd,
+    runs: [Extent; 2],
+    excluded: (u32, u32),
+}
+
+/// What was published in this turn.
+#[derive(Debug, Default)]
+pub struct Fans {
+    list: Vec<Fan>,
+    excluded: Vec<Slot>,
+    last_stamp: u32,
+    /// Somebody has caught up with the last fan: it must not grow.
+    sealed: bool,
+    /// Segments of fans that are with the kernel.
+    flying: Vec<SegmentId>,
+}
+
+impl Fans {
+    /// Whether nothing was published since the last flush.
+    pub fn is_empty(&self) -> bool {
+        self.list.is_empty()
+    }
+
+    /// Whether fans are with the kernel.
+    pub fn is_flying(&self) -> bool {
+        !self.flying.is_empty()
+    }
+
+    /// Bytes per member that wait for the flush.
+    pub fn pending_bytes(&self) -> usize {
+        self.list.iter().map(|fan| fan.runs[0].len.max(fan.runs[1].len) as usize).sum()
+    }
+
+    /// Adds one message for a crowd. `excluded` ascends.
+    pub fn record(&mut self, holdings: &mut Holdings, crowd: Crowd, runs: [Extent; 2], excluded: &[Slot]) {
+        debug_assert!(excluded.is_sorted());
+        if self.grow(crowd, &runs, excluded) {
+            return;
+        }
+        let from = self.excluded.len() as u32;
+        self.excluded.extend_from_slice(excluded);
+        self.last_stamp = self.last_stamp.wrapping_add(1);
+        self.sealed = false;
+        for run in runs.iter().filter(|run| !run.is_empty()) {
+            holdings.hold(run.segment);
+        }
+        let excluded = (from, self.excluded.len() as u32);
+        self.list.push(Fan { stamp: self.last_stamp, crowd, runs, excluded });
+    }
+
+    fn grow(&mut self, crowd: Crowd, runs: &[Extent; 2], excluded: &[Slot]) -> bool {
+        let sealed = self.sealed;
+        let Some(last) = self.list.last_mut() else { return false };
+        let same_crowd = last.crowd == crowd && excluded.is_empty() && last.excluded.0 == last.excluded.1;
+        let joins = |v: usize| last.runs[v].joins(&runs[v]) || (last.runs[v].is_empty() && runs[v].is_empty());
+        if sealed || !same_crowd || !joins(0) || !joins(1) {
+            return false;
+        }
+        for (run, next) in last.runs.iter_mut().zip(runs) {
+            run.merge(next);
+        }
+        true
+    }
+
+    /// The crowd of a group is gone.
+    pub fn forget_group(&mut self, group: GroupId) {
+        for fan in self.list.iter_mut().filter(|fan| fan.crowd == Crowd::Group(group)) {
+            fan.crowd = Crowd::Nobody;
+        }
+    }
+
+    fn excludes(&self, fan: &Fan, slot: Slot) -> bool {
+        let (from, to) = fan.excluded;
+        from != to && self.excluded[from as usize..to as usize].binary_search(&slot).is_ok()
+    }
+
+    /// The stamp of everything recorded so far.
+    pub fn stamp(&self) -> u32 {
+        self.last_stamp
+    }
+
+    /// The kernel has answered for everything of the last flush.
+    pub fn landed(&mut self, holdings: &mut Holdings) {
+        for segment in self.flying.drain(..) {
+            holdings.release(segment);
+        }
+    }
+
+    fn take_off(&mut self) {
+        for fan in self.list.drain(..) {
+            self.flying.extend(fan.runs.iter().filter(|run| !run.is_empty()).map(|run| run.segment));
+        }
+        self.excluded.clear();
+    }
+}
+
+/// Whether a connection stamped `stamp` already has the fan.
+fn has(stamp: u32, fan: &Fan) -> bool {
+    stamp.wrapping_sub(fan.stamp) as i32 >= 0
+}
+
+fn in_crowd(hot: &Hot, hub: HubId, registry: &Registry, crowd: Crowd) -> bool {
+    match crowd {
+        Crowd::Hub(id) => id == hub,
+        Crowd::Group(group) => registry.memberships(hot.groups).iter().any(|m| m.group == group),
+        Crowd::Nobody => false,
+    }
+}
+
+/// Members that one send without state serves, by variation.
+#[derive(Debug, Default)]
+pub struct Ready {
+    /// The members.
+    pub slots: [Vec<Slot>; 2],
+    /// What they get.
+    pub runs: [Extent; 2],
+}
+
+impl Switchboard {
+    /// Gives `slot` its share of what was published so far in this turn, ahead of what comes next for it alone.
+    pub(crate) fn catch_up(&mut self, slot: Slot) {
+        if self.fans.is_empty() {
+            return;
+        }
+        let hot = *self.slots.hot(slot);
+        if hot.state == State::Open && hot.flags.has(Flags::MEMBER) {
+            let hub = self.hub_of(hot.endpoint);
+            for index in 0..self.fans.list.len() {
+                let fan = self.fans.list[index];
+                if !has(hot.fan_stamp, &fan)
+                    && in_crowd(&hot, hub, &self.registry, fan.crowd)
+                    && !self.fans.excludes(&fan, slot)
+                {
+                    let run = fan.runs[variation(hot.binary)];
+                    self.counters.deliveries_total.add(u64::from(run.count));
+                    self.owe(slot, run);
+                }
+            }
+        }
+        self.slots.hot_mut(slot).fan_stamp = self.fans.stamp();
+        self.fans.sealed = true;
+    }
+
+    /// The end of the turn: everybody gets what was published. Members that one plain send serves are listed in
+    /// `ready`, the others have it in their outboxes.
+    pub(crate) fn spread(&mut self, ready: &mut Ready) {
+        ready.slots.iter_mut().for_each(Vec::clear);
+        let fans = std::mem::take(&mut self.fans.list);
+        let plain = match &fans[..] {
+            [only] if !self.wants_send_file(&only.runs) => {
+                ready.runs = only.runs;
+                true
+            }
+            _ => false,
+        };
+        for fan in &fans {
+            self.spread_one(fan, plain.then_some(&mut *ready));
+        }
+        let served = ready.slots.iter().zip(ready.runs).map(|(slots, run)| slots.len() as u64 * u64::from(run.count));
+        self.counters.deliveries_total.add(served.sum());
+        self.fans.list = fans;
+        self.fans.take_off();
+    }
+
+    fn wants_send_file(&self, runs: &[Extent; 2]) -> bool {
+        let least = self.limits.send_file_bytes_min;
+        least != 0 && runs.iter().any(|run| run.len as usize >= least)
+    }
+
+    fn spread_one(&mut self, fan: &Fan, ready: Option<&mut Ready>) {
+        let mut members = std::mem::take(&mut self.crowd_scratch);
+        members.clear();
+        match fan.crowd {
+            Crowd::Hub(hub) => members.extend_from_slice(&self.registry.hub(hub).slots),
+            Crowd::Group(group) => members.extend(self.registry.group(group).into_iter().flat_map(|g| g.slots())),
+            Crowd::Nobody => {}
+        }
+        match ready {
+            Some(ready) => self.sort_out(fan, &members, ready),
+            None => members.iter().for_each(|&slot| self.give(fan, slot)),
+        }
+        self.crowd_scratch = members;
+    }
+
+    /// The hot loop: one cache line read per member, four bytes written.
+    fn sort_out(&mut self, fan: &Fan, members: &[Slot], ready: &mut Ready) {
+        let exclusive = fan.excluded.0 != fan.excluded.1;
+        let stateful = Flags::DIRTY | Flags::SEND_INFLIGHT | Flags::POLL_OUT_ARMED;
+        for &slot in members {
+            let hot = self.slots.hot(slot);
+            let plain = outbox::is_clear(hot) && !hot.flags.has(stateful) && !has(hot.fan_stamp, fan);
+            if plain && !(exclusive && self.fans.excludes(fan, slot)) {
+                let v = variation(hot.binary);
+                if !fan.runs[v].is_empty() {
+                    ready.slots[v].push(slot);
+                }
+            } else {
+                self.give(fan, slot);
+            }
+        }
+    }
+
+    fn give(&mut self, fan: &Fan, slot: Slot) {
+        let hot = self.slots.hot(slot);
+        if has(hot.fan_stamp, fan) || self.fans.excludes(fan, slot) {
+            return;
+        }
+        let run = fan.runs[variation(hot.binary)];
+        self.counters.deliveries_total.add(u64::from(run.count));
+        self.owe(slot, run);
+    }
+}

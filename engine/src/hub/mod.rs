@@ -1,0 +1,14 @@
+//! Who is in which hub, group and user on this shard; who answers; how one message becomes a thousand sends.
+
+pub mod connect;
+pub mod context;
+pub mod directory;
+pub mod fanout;
+pub mod host;
+pub mod interest;
+pub mod note;
+pub mod outgoing;
+pub mod publisher;
+pub mod registry;
+pub mod route;
+pub mod switchboard;

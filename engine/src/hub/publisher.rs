@@ -1,0 +1,466 @@
+//! Speaking to clients from outside the engine's threads: commands into bounded mailboxes, never waiting.
+
+use crate::hub::directory::ConnRef;
+use crate::hub::host::{Answer, HandlerError};
+use crate::hub::outgoing::Outgoing;
+use crate::hub::registry::HubId;
+use crate::hub::route::Audience;
+use crate::hub::switchboard::{Shared, Switchboard};
+use crate::ids::ConnectionId;
+use crossbeam_queue::ArrayQueue;
+use fanfare_protocol::hub::value::Value;
+use fanfare_protocol::hub::{Format, Payload, PayloadError};
+use std::fmt;
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::{Arc, OnceLock};
+
+/// Why something was not published.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum PublishError {
+    /// The shard's mailbox is full (`Limits::commands_max`): it is not keeping up.
+    Full,
+    /// There is no hub of that name.
+    UnknownHub(String),
+    /// Over `Limits::publish_bytes_max`.
+    TooLarge {
+        /// Bytes of the encoded message.
+        bytes: usize,
+        /// The limit.
+        bytes_max: usize,
+    },
+    /// More excluded connections than a message may have.
+    TooManyExcluded {
+        /// How many were given.
+        given: usize,
+    },
+    /// The arguments cannot be written in a format that somebody needs.
+    BadPayload(PayloadError),
+    /// The broadcast log is full (`Limits::log_bytes_max`): readers are too slow for what is published.
+    LogFull,
+    /// The engine has stopped.
+    Stopped,
+}
+
+impl fmt::Display for PublishError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Full => f.write_str("the engine is not keeping up: its mailbox is full (limits.commands_max)"),
+            Self::UnknownHub(name) => write!(f, "there is no hub named `{name}`"),
+            Self::TooLarge { bytes, bytes_max } => {
+                write!(f, "the message has {bytes} bytes; {bytes_max} are allowed (limits.publish_bytes_max)")
+            }
+            Self::TooManyExcluded { given } => {
+                write!(f, "{given} connections are excluded; {} are possible", crate::hub::route::EXCLUDED_MAX)
+            }
+            Self::BadPayload(error) => write!(f, "the arguments cannot be encoded: {error}"),
+            Self::LogFull => f.write_str("the broadcast log is full (limits.log_bytes_max)"),
+            Self::Stopped => f.write_str("the engine has stopped"),
+        }
+    }
+}
+
+impl std::error::Error for PublishError {}
+
+/// Arguments that outlive the call.
+#[derive(Debug)]
+enum OwnedPayload {
+    Values(Vec<Value>),
+    Ready { json: Option<Box<[u8]>>, messagepack: Option<Box<[u8]>> },
+}
+
+impl OwnedPayload {
+    fn from_payload(payload: &Payload<'_>) -> Self {
+        match *payload {
+            Payload::Values(values) => Self::Values(values.to_vec()),
+            Payload::Ready { json, messagepack } => {
+                Self::Ready { json: json.map(Into::into), messagepack: messagepack.map(Into::into) }
+            }
+            Payload::Raw(arguments) if arguments.format() == Format::Json => {
+                Self::Ready { json: Some(arguments.bytes().into()), messagepack: None }
+            }
+            Payload::Raw(arguments) => Self::Ready { json: None, messagepack: Some(arguments.bytes().into()) },
+        }
+    }
+
+    fn as_payload(&self) -> Payload<'_> {
+        match self {
+            Self::Values(values) => Payload::Values(values),
+            Self::Ready { json, messagepack } => {
+                Payload::Ready { json: json.as_deref(), messagepack: messagepack.as_deref() }
+            }
+        }
+    }
+}
+
+/// [`Audience`] that outlives the call.
+#[derive(Clone, Debug)]
+enum OwnedAudience {
+    All,
+    Group(Box<str>),
+    User(Box<str>),
+    Connection(ConnRef),
+}
+
+impl OwnedAudience {
+    fn as_audience(&self) -> Audience<'_> {
+        match self {
+            Self::All => Audience::All,
+            Self::Group(name) => Audience::Group(name),
+            Self::User(id) => Audience::User(id),
+            Self::Connection(connection) => Audience::Connection(*connection),
+        }
+    }
+}
+
+/// What somebody outside a shard's thread wants of it.
+#[derive(Debug)]
+pub struct Command(Wish);
+
+#[derive(Debug)]
+enum Wish {
+    Publish { hub: HubId, to: Vec<OwnedAudience>, except: Vec<ConnRef>, target: Box<str>, payload: OwnedPayload },
+    Membership { who: ConnRef, group: Box<str>, join: bool },
+    Close { who: ConnRef, allow_reconnect: bool },
+    Reply { to: ConnRef, id: Option<String>, target: String, answer: Answer },
+    Drain { deadline_us_from_now: u64 },
+    Stop,
+}
+
+/// One shard's mailbox, and how to wake its owner.
+pub struct Mailbox {
+    queue: ArrayQueue<Command>,
+    waker: OnceLock<Box<dyn Fn() + Send + Sync>>,
+    closed: AtomicBool,
+}
+
+impl fmt::Debug for Mailbox {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Mailbox").field("len", &self.queue.len()).finish_non_exhaustive()
+    }
+}
+
+impl Mailbox {
+    /// Room for `commands_max`.
+    pub(crate) fn new(commands_max: usize) -> Self {
+        Self { queue: ArrayQueue::new(commands_max.max(1)), waker: OnceLock::new(), closed: AtomicBool::new(false) }
+    }
+
+    /// How to wake the shard when it sleeps; set once, by the shard.
+    pub(crate) fn set_waker(&self, waker: Box<dyn Fn() + Send + Sync>) {
+        let _ = self.waker.set(waker);
+    }
+
+    /// The shard has gone: nothing is taken any more.
+    pub(crate) fn close(&self) {
+        self.closed.store(true, Ordering::SeqCst);
+        while self.queue.pop().is_some() {}
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.queue.is_empty()
+    }
+
+    pub(crate) fn take(&self) -> Option<Command> {
+        self.queue.pop()
+    }
+}
+
+impl Shared {
+    /// Puts a command into a shard's mailbox and wakes it if it sleeps.
+    fn command(&self, shard: u8, wish: Wish) -> Result<(), PublishError> {
+        let mailbox = &self.mailboxes[shard as usize];
+        if mailbox.closed.load(Ordering::SeqCst) {
+            return Err(PublishError::Stopped);
+        }
+        mailbox.queue.push(Command(wish)).map_err(|_| PublishError::Full)?;
+        if self.sleepers.must_wake(shard) {
+            if let Some(wake) = mailbox.waker.get() {
+                wake();
+            }
+        }
+        Ok(())
+    }
+
+    /// Asks every shard to say goodbye to everybody, within `within_us`.
+    pub(crate) fn command_drain(&self, within_us: u64) {
+        self.draining.store(true, Ordering::SeqCst);
+        self.command_all(|| Wish::Drain { deadline_us_from_now: within_us });
+    }
+
+    /// Asks every shard to stop now.
+    pub(crate) fn command_stop(&self) {
+        self.draining.store(true, Ordering::SeqCst);
+        self.command_all(|| Wish::Stop);
+    }
+
+    fn command_all(&self, wish: impl Fn() -> Wish) {
+        for shard in 0..self.mailboxes.len() as u8 {
+            // A full mailbox empties within a turn or two; a closed one needs no telling.
+            while let Err(PublishError::Full) = self.command(shard, wish()) {
+                std::thread::sleep(std::time::Duration::from_millis(1));
+            }
+        }
+    }
+}
+
+/// What the shard's loop itself must act on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Order {
+    Drain { deadline_us: u64 },
+    Stop,
+}
+
+impl Switchboard {
+    /// Acts on one command; what concerns the loop itself is returned.
+    pub(crate) fn handle_command(&mut self, command: Command) -> Option<Order> {
+        match command.0 {
+            Wish::Publish { hub, to, except, target, payload } => {
+                let arguments = payload.as_payload();
+                let message = Outgoing::Invocation { target: &target, arguments: &arguments };
+                // What fails here (log full, over a limit) is counted there; the publisher has gone on long ago.
+                let _ = match &to[..] {
+                    [one] => self.publish(hub, &[one.as_audience()], &except, &message),
+                    many => {
+                        let to: Vec<Audience<'_>> = many.iter().map(OwnedAudience::as_audience).collect();
+                        self.publish(hub, &to, &except, &message)
+                    }
+                };
+            }
+            Wish::Membership { who, group, join } => {
+                let _ = self.change_membership(who, &group, join);
+            }
+            Wish::Close { who, allow_reconnect } => self.close_connection(who, allow_reconnect),
+            Wish::Reply { to, id, target, answer } => self.settle(to, id.as_deref(), &target, &answer),
+            Wish::Drain { deadline_us_from_now } => {
+                return Some(Order::Drain { deadline_us: self.now_us + deadline_us_from_now });
+            }
+            Wish::Stop => return Some(Order::Stop),
+        }
+        None
+    }
+
+    /// A deferred answer has come.
+    pub(crate) fn settle(&mut self, to: ConnRef, id: Option<&str>, target: &str, answer: &Answer) {
+        if let Some(slot) = self.resolve(to).filter(|&slot| self.is_member(slot)) {
+            self.answer(slot, id, target, answer);
+            self.invocation_ended(slot);
+        }
+    }
+}
+
+/// The answer to one invocation, to be given later, from any thread. Dropped without one, it answers with an error:
+/// no client waits for ever.
+pub struct ReplyHandle {
+    shared: Arc<Shared>,
+    to: ConnRef,
+    id: Option<String>,
+    target: String,
+    done: bool,
+}
+
+impl fmt::Debug for ReplyHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ReplyHandle").field("target", &self.target).finish_non_exhaustive()
+    }
+}
+
+impl ReplyHandle {
+    pub(crate) fn new(shared: Arc<Shared>, to: ConnRef, id: Option<String>, target: String) -> Self {
+        Self { shared, to, id, target, done: false }
+    }
+
+    /// Gives the answer. [`Answer::Later`] counts as no answer.
+    pub fn reply(mut self, answer: Answer) {
+        self.give(answer);
+    }
+
+    pub(crate) fn settle_here(mut self, board: &mut Switchboard, answer: &Answer) {
+        self.done = true;
+        board.settle(self.to, self.id.as_deref(), &self.target, answer);
+    }
+
+    fn give(&mut self, answer: Answer) {
+        self.done = true;
+        let (to, id, target) = (self.to, self.id.take(), std::mem::take(&mut self.target));
+        let mut answer = Some(answer);
+        // Losing an answer would leave the client's further invocations waiting: a full mailbox is waited for,
+        // briefly and with a bound, unlike a publish.
+        for _ in 0..REPLY_TRIES_MAX {
+            let wish = Wish::Reply {
+                to,
+                id: id.clone(),
+                target: target.clone(),
+                answer: answer.take().unwrap_or(Answer::Void),
+            };
+            match self.shared.try_reply(to.shard(), wish) {
+                Ok(()) => return,
+                Err(Some(back)) => answer = Some(back),
+                Err(None) => return,
+            }
+            std::thread::yield_now();
+        }
+    }
+}
+
+/// Tries of a reply against a full mailbox.
+const REPLY_TRIES_MAX: usize = 100_000;
+
+impl Shared {
+    /// `Err(Some)`: full, the answer comes back. `Err(None)`: the engine has stopped.
+    fn try_reply(&self, shard: u8, wish: Wish) -> Result<(), Option<Answer>> {
+        let mailbox = &self.mailboxes[shard as usize];
+        if mailbox.closed.load(Ordering::SeqCst) {
+            return Err(None);
+        }
+        if let Err(Command(Wish::Reply { answer, .. })) = mailbox.queue.push(Command(wish)) {
+            return Err(Some(answer));
+        }
+        if self.sleepers.must_wake(shard) {
+            if let Some(wake) = mailbox.waker.get() {
+                wake();
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Drop for ReplyHandle {
+    fn drop(&mut self) {
+        if !self.done {
+            self.give(Answer::Error(HandlerError::failed("InvalidOperationException", "The method gave no answer.")));
+        }
+    }
+}
+
+/// Speaks to clients from any thread. Cheap to clone; what one clone says to one target arrives in that order.
+#[derive(Clone)]
+pub struct Publisher {
+    shared: Arc<Shared>,
+    shard: u8,
+}
+
+impl fmt::Debug for Publisher {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Publisher").field("shard", &self.shard).finish_non_exhaustive()
+    }
+}
+
+impl Publisher {
+    pub(crate) fn new(shared: Arc<Shared>) -> Self {
+        static NEXT: AtomicU8 = AtomicU8::new(0);
+        let shard = NEXT.fetch_add(1, Ordering::Relaxed) % shared.mailboxes.len() as u8;
+        Self { shared, shard }
+    }
+
+    fn target(&self, hub: &str, to: Vec<OwnedAudience>, except: &[&str]) -> PublishTarget<'_> {
+        let mut except: Vec<ConnRef> = except.iter().filter_map(|id| self.find(id)).collect();
+        except.sort_unstable();
+        except.dedup();
+        let hub = self.shared.hub(hub).ok_or_else(|| hub.to_owned());
+        PublishTarget { publisher: self, hub, to, except }
+    }
+
+    fn find(&self, id: &str) -> Option<ConnRef> {
+        self.shared.directory.find(&ConnectionId::from_text(id)?.0)
+    }
+
+    /// Everybody in a hub.
+    pub fn all(&self, hub: &str) -> PublishTarget<'_> {
+        self.target(hub, vec![OwnedAudience::All], &[])
+    }
+
+    /// Everybody but these connections.
+    pub fn all_except(&self, hub: &str, ids: &[&str]) -> PublishTarget<'_> {
+        self.target(hub, vec![OwnedAudience::All], ids)
+    }
+
+    /// A group.
+    pub fn group(&self, hub: &str, name: &str) -> PublishTarget<'_> {
+        self.groups(hub, &[name])
+    }
+
+    /// These groups; a member of two gets two copies.
+    pub fn groups(&self, hub: &str, names: &[&str]) -> PublishTarget<'_> {
+        self.target(hub, names.iter().map(|&name| OwnedAudience::Group(name.into())).collect(), &[])
+    }
+
+    /// A group, but not these connections.
+    pub fn group_except(&self, hub: &str, name: &str, ids: &[&str]) -> PublishTarget<'_> {
+        self.target(hub, vec![OwnedAudience::Group(name.into())], ids)
+    }
+
+    /// All connections of a user.
+    pub fn user(&self, hub: &str, id: &str) -> PublishTarget<'_> {
+        self.users(hub, &[id])
+    }
+
+    /// All connections of these users.
+    pub fn users(&self, hub: &str, ids: &[&str]) -> PublishTarget<'_> {
+        self.target(hub, ids.iter().map(|&id| OwnedAudience::User(id.into())).collect(), &[])
+    }
+
+    /// One connection; nobody, if there is none of that id.
+    pub fn connection(&self, hub: &str, id: &str) -> PublishTarget<'_> {
+        self.connections(hub, &[id])
+    }
+
+    /// These connections.
+    pub fn connections(&self, hub: &str, ids: &[&str]) -> PublishTarget<'_> {
+        let found = ids.iter().filter_map(|id| self.find(id)).map(OwnedAudience::Connection).collect();
+        self.target(hub, found, &[])
+    }
+
+    /// A connection joins a group. `Ok(false)`: there is none of that id.
+    pub fn join(&self, connection_id: &str, group: &str) -> Result<bool, PublishError> {
+        self.membership(connection_id, group, true)
+    }
+
+    /// A connection leaves a group. `Ok(false)`: there is none of that id.
+    pub fn leave(&self, connection_id: &str, group: &str) -> Result<bool, PublishError> {
+        self.membership(connection_id, group, false)
+    }
+
+    fn membership(&self, connection_id: &str, group: &str, join: bool) -> Result<bool, PublishError> {
+        let Some(who) = self.find(connection_id) else { return Ok(false) };
+        self.shared.command(self.shard, Wish::Membership { who, group: group.into(), join }).map(|()| true)
+    }
+
+    /// Ends a connection in order. `Ok(false)`: there is none of that id.
+    pub fn close(&self, connection_id: &str, allow_reconnect: bool) -> Result<bool, PublishError> {
+        let Some(who) = self.find(connection_id) else { return Ok(false) };
+        self.shared.command(self.shard, Wish::Close { who, allow_reconnect }).map(|()| true)
+    }
+
+    /// Connections open in a hub; 0 for an unknown one.
+    pub fn connection_count(&self, hub: &str) -> usize {
+        self.shared.hub(hub).map_or(0, |hub| self.shared.interest.connections(hub.0))
+    }
+
+    /// Whether a connection of that id is there.
+    pub fn is_connected(&self, connection_id: &str) -> bool {
+        self.find(connection_id).is_some()
+    }
+}
+
+/// Somebody to speak to.
+#[derive(Debug)]
+pub struct PublishTarget<'p> {
+    publisher: &'p Publisher,
+    hub: Result<HubId, String>,
+    to: Vec<OwnedAudience>,
+    except: Vec<ConnRef>,
+}
+
+impl PublishTarget<'_> {
+    /// Calls the client method `target`. Never waits. Arguments are copied, unless they are encoded already.
+    pub fn send(self, target: &str, arguments: &Payload<'_>) -> Result<(), PublishError> {
+        let hub = self.hub.map_err(PublishError::UnknownHub)?;
+        if self.to.is_empty() {
+            return Ok(());
+        }
+        let payload = OwnedPayload::from_payload(arguments);
+        let wish = Wish::Publish { hub, to: self.to, except: self.except, target: target.into(), payload };
+        self.publisher.shared.command(self.publisher.shard, wish)
+    }
+}

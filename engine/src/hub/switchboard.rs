@@ -1,0 +1,817 @@
+//! Everything of a shard that a hub's code may touch while bytes are being decoded: the tables, the log, who is
+//! where. It never calls the kernel: what is to be sent, closed or read again is listed for the shard.
+
+use crate::buf::log::{Extents, Log, LogFull, LogWriter};
+use crate::buf::segment::{Holdings, Logs, SegmentOwner};
+use crate::buf::slab::Slab;
+use crate::buf::{Extent, SegmentId};
+use crate::conn::endpoint::{Endpoint, EndpointOptions, HttpHandler, Service};
+use crate::conn::outbox;
+use crate::conn::slots::{Flags, Slots, State};
+use crate::event::{CloseReason, SharedCounters};
+use crate::hub::context::Context;
+use crate::hub::directory::{ConnRef, Directory};
+use crate::hub::fanout::Fans;
+use crate::hub::host::{Answer, CLOSED_WITH_ERROR, Host, unknown_method_text};
+use crate::hub::interest::Interest;
+use crate::hub::note::{NameKind, Note};
+use crate::hub::outgoing::Outgoing;
+use crate::hub::publisher::Mailbox;
+use crate::hub::registry::{Change, GroupError, GroupId, HubId, Registry};
+use crate::hub::route::Leg;
+use crate::ids::{IdKeys, IdMint};
+use crate::interconnect::{Sender, Sleepers};
+use crate::io::Slot;
+use crate::limits::Limits;
+use fanfare_protocol::cursor::Sink;
+use fanfare_protocol::error::CloseCode;
+use fanfare_protocol::hub::Format;
+use fanfare_protocol::hub::error::PayloadError;
+use fanfare_protocol::hub::session::{Tick, Timing, ticks_from_ms};
+use fanfare_protocol::ws::DataKind;
+use fanfare_protocol::ws::encode::{self, MessageWriter};
+use std::collections::{BinaryHeap, HashMap};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+/// A hub of the engine.
+pub struct HubSpec {
+    /// Its name.
+    pub name: String,
+    /// Who answers its clients.
+    pub host: Arc<dyn Host>,
+}
+
+/// What all shards of an engine share. Nothing in it is touched by a broadcast's deliveries.
+pub struct Shared {
+    /// The hubs, by index.
+    pub hubs: Vec<HubSpec>,
+    /// The paths.
+    pub endpoints: Vec<Endpoint>,
+    /// Who answers other paths.
+    pub http: Option<Arc<dyn HttpHandler>>,
+    /// Every bound.
+    pub limits: Limits,
+    /// Which shards have whom.
+    pub interest: Interest,
+    /// Connected ids.
+    pub directory: Directory,
+    /// Keys of ids and tokens.
+    pub keys: Arc<IdKeys>,
+    /// Who sleeps.
+    pub sleepers: Sleepers,
+    /// What publishers and other threads want of a shard.
+    pub mailboxes: Vec<Mailbox>,
+    /// The logs of all shards.
+    pub logs: Logs,
+    /// Numbers.
+    pub counters: Vec<Arc<SharedCounters>>,
+    /// New connections are turned away.
+    pub draining: AtomicBool,
+}
+
+impl Shared {
+    /// Hub connections open, over all shards.
+    pub fn connections(&self) -> usize {
+        self.counters.iter().map(|c| c.connections_open.get() as usize).sum()
+    }
+
+    /// A hub by name.
+    pub fn hub(&self, name: &str) -> Option<HubId> {
+        self.hubs.iter().position(|hub| hub.name == name).map(|index| HubId(index as u16))
+    }
+}
+
+/// Work that a handler has put off.
+pub type Continuation = Box<dyn FnOnce(&mut Context<'_>) + Send>;
+
+/// A continuation and when it is due.
+pub struct Timer {
+    due_us: u64,
+    serial: u64,
+    connection: ConnRef,
+    work: Continuation,
+}
+
+impl PartialEq for Timer {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other).is_eq()
+    }
+}
+
+impl Eq for Timer {}
+
+impl PartialOrd for Timer {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Timer {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        // Earliest first out of a max-heap.
+        (other.due_us, other.serial).cmp(&(self.due_us, self.serial))
+    }
+}
+
+/// See the module.
+pub struct Switchboard {
+    pub(crate) shard: u8,
+    pub(crate) now_us: u64,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) limits: Rc<Limits>,
+    pub(crate) hosts: Rc<[Arc<dyn Host>]>,
+    pub(crate) endpoints: Rc<[Endpoint]>,
+    pub(crate) counters: Arc<SharedCounters>,
+    pub(crate) slots: Slots,
+    pub(crate) requests: Slab<Box<[u8]>>,
+    pub(crate) mint: IdMint,
+    /// Per endpoint.
+    pub(crate) timings: Vec<Timing>,
+
+    pub(crate) logs: Logs,
+    pub(crate) owner: SegmentOwner,
+    pub(crate) holdings: Holdings,
+    pub(crate) broadcast: [Log; 2],
+    pub(crate) private: Log,
+
+    pub(crate) registry: Registry,
+    pub(crate) fans: Fans,
+    pub(crate) crowd_scratch: Vec<Slot>,
+    pub(crate) legs_scratch: Vec<Leg>,
+    /// With fewer segments free, the oldest held one is taken from its readers.
+    pub(crate) log_low_water: usize,
+    /// The segment that is being taken.
+    pub(crate) evicting: Option<SegmentId>,
+    /// One per shard; `None` in our own place.
+    pub(crate) senders: Vec<Option<Sender<Note>>>,
+    /// Shards that were sent notes in this turn, one bit each.
+    pub(crate) noted: u64,
+
+    /// Connections to send to at the end of the turn.
+    pub(crate) dirty: Vec<Slot>,
+    /// Connections to close.
+    pub(crate) closing: Vec<Slot>,
+    /// Connections to read from in the next turn.
+    pub(crate) retry: Vec<ConnRef>,
+    /// Connections over their bounds: the slow policy acts on them after the flush.
+    pub(crate) over: Vec<Slot>,
+    /// Connections whose held invocations may go on.
+    pub(crate) unheld: Vec<ConnRef>,
+    /// Connections whose outbox has become empty and somebody waits for it.
+    pub(crate) drained: Vec<ConnRef>,
+    pub(crate) drained_work: HashMap<ConnRef, Vec<Continuation>>,
+    pub(crate) timers: BinaryHeap<Timer>,
+    timer_serial: u64,
+}
+
+/// Why something could not be said to one connection.
+#[derive(Debug)]
+pub(crate) enum TellError {
+    Log(LogFull),
+    Payload(PayloadError),
+}
+
+impl From<LogFull> for TellError {
+    fn from(error: LogFull) -> Self {
+        Self::Log(error)
+    }
+}
+
+impl From<PayloadError> for TellError {
+    fn from(error: PayloadError) -> Self {
+        Self::Payload(error)
+    }
+}
+
+impl Switchboard {
+    /// A shard with nobody on it. `None`: the shard's log has an owner already.
+    pub(crate) fn new(
+        shard: u8,
+        shared: Arc<Shared>,
+        slots: usize,
+        senders: Vec<Option<Sender<Note>>>,
+    ) -> Option<Self> {
+        let limits = Rc::new(shared.limits.clone());
+        Some(Self {
+            shard,
+            now_us: 0,
+            hosts: shared.hubs.iter().map(|hub| hub.host.clone()).collect(),
+            endpoints: shared.endpoints.iter().cloned().collect(),
+            counters: shared.counters[shard as usize].clone(),
+            slots: Slots::new(slots, limits.partial_bytes_max),
+            requests: Slab::new(2 * slots as u32),
+            mint: IdMint::new(shared.keys.clone(), shard),
+            logs: shared.logs.clone(),
+            owner: shared.logs.owner(shard)?,
+            holdings: Holdings::new(shard, &shared.logs),
+            broadcast: [Log::new(), Log::new()],
+            private: Log::new(),
+            registry: Registry::new(shared.hubs.len(), slots, &limits),
+            fans: Fans::default(),
+            crowd_scratch: Vec::new(),
+            legs_scratch: Vec::new(),
+            senders,
+            noted: 0,
+            dirty: Vec::new(),
+            closing: Vec::new(),
+            retry: Vec::new(),
+            over: Vec::new(),
+            timings: crate::shard::timings(&shared.endpoints),
+            log_low_water: (shared.logs.segments() as usize / 8).clamp(3, 32),
+            evicting: None,
+            unheld: Vec::new(),
+            drained: Vec::new(),
+            drained_work: HashMap::new(),
+            timers: BinaryHeap::new(),
+            timer_serial: 0,
+            limits,
+            shared,
+        })
+    }
+
+    /// Now, in the sessions' unit.
+    pub(crate) fn tick(&self) -> Tick {
+        Tick::from_ms(self.now_us / 1000)
+    }
+
+    /// Seconds since the engine started, for ids.
+    pub(crate) fn now_s(&self) -> u32 {
+        (self.now_us / 1_000_000) as u32
+    }
+
+    pub(crate) fn reference(&self, slot: Slot) -> ConnRef {
+        ConnRef::new(self.shard, slot, self.slots.hot(slot).generation)
+    }
+
+    /// The slot of a connection of this shard that is still what it was.
+    pub(crate) fn resolve(&mut self, connection: ConnRef) -> Option<Slot> {
+        let ours = connection.shard() == self.shard;
+        let live = ours && self.slots.live(connection.slot(), connection.generation()).is_some();
+        live.then_some(connection.slot())
+    }
+
+    /// Whether it is a hub connection that was told to its host and not yet taken back.
+    pub(crate) fn is_member(&self, slot: Slot) -> bool {
+        self.slots.hot(slot).flags.has(Flags::MEMBER)
+    }
+
+    pub(crate) fn hub_of(&self, endpoint: u16) -> HubId {
+        match self.endpoints[endpoint as usize].service {
+            Service::Hub { hub, .. } => HubId(hub),
+            Service::Echo(_) => HubId(u16::MAX),
+        }
+    }
+
+    pub(crate) fn options(&self, slot: Slot) -> Option<&EndpointOptions> {
+        self.endpoints[self.slots.hot(slot).endpoint as usize].hub_options()
+    }
+
+    pub(crate) fn format(&self, slot: Slot) -> Format {
+        if self.slots.hot(slot).binary { Format::MessagePack } else { Format::Json }
+    }
+
+    // -- what one connection is owed ------------------------------------------------------------------------------
+
+    /// Adds `run` to what `slot` is owed and puts it on the list of this turn's sends.
+    pub(crate) fn owe(&mut self, slot: Slot, run: Extent) {
+        let tick = self.tick();
+        let (hot, runs) = self.slots.outbox(slot);
+        if run.is_empty() || matches!(hot.state, State::Free | State::Closing) {
+            return;
+        }
+        if outbox::is_clear(hot) {
+            hot.progress_tick = tick.0;
+        }
+        let over = hot.owed_bytes as usize + run.len as usize > self.limits.outbox_bytes_max;
+        if over && !outbox::is_clear(hot) && !outbox::is_mid_message(hot, runs) {
+            self.over.push(slot);
+            return;
+        }
+        outbox::push(hot, runs, &mut self.holdings, run);
+        if hot.more != 0 && outbox::run_count(hot, runs) > self.limits.outbox_runs_max {
+            self.over.push(slot);
+        }
+        self.make_dirty(slot);
+    }
+
+    /// Puts the connection on the list of this turn's sends.
+    pub(crate) fn make_dirty(&mut self, slot: Slot) {
+        let hot = self.slots.hot_mut(slot);
+        if !hot.flags.has(Flags::DIRTY) {
+            hot.flags.set(Flags::DIRTY);
+            self.dirty.push(slot);
+        }
+    }
+
+    /// Puts the connection on the list of those that are read from in the next turn.
+    pub(crate) fn want_read(&mut self, slot: Slot) {
+        let reference = self.reference(slot);
+        let hot = self.slots.hot_mut(slot);
+        if !hot.flags.has(Flags::RETRY) {
+            hot.flags.set(Flags::RETRY);
+            self.retry.push(reference);
+        }
+    }
+
+    fn owe_all(&mut self, slot: Slot, runs: &Extents) {
+        for run in runs.iter() {
+            self.owe(slot, *run);
+        }
+    }
+
+    /// Says something to one connection, after everything that was published before.
+    pub(crate) fn tell(&mut self, slot: Slot, message: &Outgoing<'_>) -> Result<(), TellError> {
+        self.catch_up(slot);
+        let format = self.format(slot);
+        let runs = self.write_private(format, message)?;
+        self.counters.private_messages_total.add(1);
+        self.owe_all(slot, &runs);
+        Ok(())
+    }
+
+    /// The same, where a failure can only mean that the log is full: the connection cannot be kept.
+    pub(crate) fn tell_or_hang_up(&mut self, slot: Slot, message: &Outgoing<'_>) {
+        if self.tell(slot, message).is_err() {
+            self.hang_up(slot, CloseReason::Overload);
+        }
+    }
+
+    /// Bytes owed to clients that are behind, for the gauge.
+    pub(crate) fn count_owed(&mut self) {
+        let owed = (0..self.slots.len()).map(|index| u64::from(self.slots.hot(Slot(index as u32)).owed_bytes)).sum();
+        self.counters.outbox_bytes.set(owed);
+    }
+
+    pub(crate) fn write_private(&mut self, format: Format, message: &Outgoing<'_>) -> Result<Extents, TellError> {
+        let body = message.len(format)?;
+        let kind = data_kind(format);
+        let write = |writer: &mut LogWriter<'_>| {
+            let mut framed = MessageWriter::new(writer, kind, body);
+            // The first pass has shown that this message can be written.
+            let _ = message.write(format, &mut framed);
+        };
+        Ok(self.append_private(encode::message_len(body), write)?)
+    }
+
+    /// Sends bytes to one connection as they are: HTTP, control frames, echoes.
+    pub(crate) fn tell_bytes(&mut self, slot: Slot, bytes: &[u8]) -> Result<(), LogFull> {
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        self.catch_up(slot);
+        let runs = self.append_private(bytes.len(), |writer| writer.put(bytes))?;
+        self.owe_all(slot, &runs);
+        Ok(())
+    }
+
+    /// Appends to the private log, after one look for reusable segments if it is full.
+    pub(crate) fn append_private(
+        &mut self,
+        len: usize,
+        write: impl FnOnce(&mut LogWriter<'_>),
+    ) -> Result<Extents, LogFull> {
+        self.reclaim_if_short(len);
+        let result = self.private.append(&mut self.owner, len, 0, write);
+        self.count_append(len, result)
+    }
+
+    /// Appends a message for many to the log of its variation.
+    pub(crate) fn append_broadcast(
+        &mut self,
+        format: Format,
+        body: usize,
+        message: &Outgoing<'_>,
+    ) -> Result<Extents, LogFull> {
+        let len = encode::message_len(body);
+        self.reclaim_if_short(len);
+        let log = &mut self.broadcast[usize::from(format == Format::MessagePack)];
+        let result = log.append(&mut self.owner, len, 0, |writer| {
+            let mut framed = MessageWriter::new(writer, data_kind(format), body);
+            let _ = message.write(format, &mut framed);
+        });
+        self.counters.encodings_total.add(1);
+        self.count_append(len, result)
+    }
+
+    fn count_append(&self, len: usize, result: Result<Extents, LogFull>) -> Result<Extents, LogFull> {
+        match &result {
+            Ok(_) => self.counters.log_bytes_written_total.add(len as u64),
+            Err(_) => self.counters.log_full_total.add(1),
+        }
+        result
+    }
+
+    /// Frees what can be freed when a message of `len` bytes might not find room.
+    fn reclaim_if_short(&mut self, len: usize) {
+        if self.owner.free() <= 2 + len / crate::buf::segment::SEGMENT_BYTES {
+            self.retire();
+        }
+    }
+
+    /// Takes back every sealed segment that nobody needs any more.
+    pub(crate) fn retire(&mut self) {
+        if self.owner.sealed() > 0 {
+            let senders = &self.senders;
+            self.owner.retire(|shard| senders[shard as usize].as_ref().map_or(0, Sender::read_position));
+        }
+    }
+
+    /// The end of a turn: everything written in it has been noted to whom it concerns.
+    pub(crate) fn stamp_log(&mut self) {
+        let senders = &self.senders;
+        self.owner.stamp(|shard| senders[shard as usize].as_ref().map_or(0, Sender::position));
+    }
+
+    /// Takes a segment of ours from its readers, here and on the other shards.
+    pub(crate) fn evict_everywhere(&mut self, segment: SegmentId) {
+        self.counters.evictions_total.add(1);
+        self.evict(segment);
+        for shard in 0..self.senders.len() as u8 {
+            self.note(shard, Note::Evict { segment });
+        }
+    }
+
+    /// Closes whoever owes us the reading of `segment`: the log is more important than the slowest reader.
+    pub(crate) fn evict(&mut self, segment: SegmentId) {
+        for index in 0..self.slots.len() {
+            let slot = Slot(index as u32);
+            let (hot, runs) = self.slots.outbox(slot);
+            if hot.owed_bytes > 0 && outbox::touches(hot, runs, segment) {
+                self.over.push(slot);
+            }
+        }
+    }
+
+    // -- coming and going -----------------------------------------------------------------------------------------
+
+    /// The hub handshake is done and answered: the connection becomes a member and its host is told.
+    pub(crate) fn admit(&mut self, slot: Slot, format: Format) {
+        let tick = self.tick();
+        let binary = format == Format::MessagePack;
+        let hot = self.slots.hot_mut(slot);
+        hot.session.handle_handshake_done(format, tick);
+        hot.state = State::Open;
+        hot.flags.set(Flags::MEMBER);
+        hot.fan_stamp = self.fans.stamp();
+        let hub = self.hub_of(self.slots.hot(slot).endpoint);
+        let position = self.registry.add_member(hub, slot, binary);
+        self.slots.hot_mut(slot).member_position = position;
+        self.shared.interest.member(self.shard, hub.0, binary, 1);
+        self.counters.connections_open.add(1);
+        self.counters.opened_total.add(1);
+        let user = self.slots.cold(slot).user;
+        if user != 0 {
+            self.join_user(slot, user);
+        }
+        let host = self.hosts[hub.0 as usize].clone();
+        let outcome = host.connected(&mut Context::new(self, slot));
+        if let Err(error) = outcome {
+            let detailed = self.options(slot).is_some_and(|options| options.detailed_errors);
+            let text = error.close_text(detailed);
+            self.farewell(slot, CloseReason::ConnectRefused, Some((Some(&text), false)), CloseCode::NORMAL);
+        }
+    }
+
+    /// Until it is admitted, a connection's user id is kept with the requests; from then on it names a group.
+    fn join_user(&mut self, slot: Slot, handle: u32) {
+        self.slots.cold_mut(slot).user = 0;
+        let Some(id) = self.requests.remove(handle) else { return };
+        let Ok(id) = std::str::from_utf8(&id) else { return };
+        if self.join_named(slot, NameKind::User, id).is_ok() {
+            let hub = self.hub_of(self.slots.hot(slot).endpoint);
+            let group = self.registry.find(hub, NameKind::User, id);
+            self.slots.cold_mut(slot).user = group.map_or(0, |group| group.0);
+        }
+    }
+
+    /// The user id of a member.
+    pub(crate) fn user(&self, slot: Slot) -> Option<&str> {
+        let cold = self.slots.cold(slot);
+        if cold.user == 0 || !self.is_member(slot) {
+            return None;
+        }
+        self.registry.group(GroupId(cold.user)).map(|group| group.name())
+    }
+
+    pub(crate) fn join_named(&mut self, slot: Slot, kind: NameKind, name: &str) -> Result<(), GroupError> {
+        if !self.is_member(slot) {
+            return Ok(());
+        }
+        self.catch_up(slot);
+        let hub = self.hub_of(self.slots.hot(slot).endpoint);
+        let hot = self.slots.hot_mut(slot);
+        let change = self.registry.join(slot, &mut hot.groups, hot.binary, (hub, kind, name))?;
+        if let Change::First(_) = change {
+            let hash = self.registry.name_hash(hub, kind, name);
+            self.shared.interest.name(self.shard, hash, 1);
+            self.counters.groups.set(self.registry.group_count() as u64);
+        }
+        Ok(())
+    }
+
+    pub(crate) fn leave_group(&mut self, slot: Slot, name: &str) {
+        if !self.is_member(slot) {
+            return;
+        }
+        self.catch_up(slot);
+        let hub = self.hub_of(self.slots.hot(slot).endpoint);
+        let Some(group) = self.registry.find(hub, NameKind::Group, name) else { return };
+        let hot = self.slots.hot_mut(slot);
+        let change = self.registry.leave(&mut hot.groups, hot.binary, group);
+        self.after_leaving(group, change);
+    }
+
+    fn after_leaving(&mut self, group: GroupId, change: Change) {
+        if let Change::Last { name_hash } = change {
+            self.fans.forget_group(group);
+            self.shared.interest.name(self.shard, name_hash, -1);
+            self.counters.groups.set(self.registry.group_count() as u64);
+        }
+    }
+
+    /// Takes a member out of everything and tells its host.
+    fn depart(&mut self, slot: Slot, reason: CloseReason) {
+        self.forget_identity(slot);
+        if !self.slots.hot_mut(slot).flags.take(Flags::MEMBER) {
+            return;
+        }
+        let (endpoint, position, binary) = {
+            let hot = self.slots.hot(slot);
+            (hot.endpoint, hot.member_position, hot.binary)
+        };
+        let hub = self.hub_of(endpoint);
+        if let Some(moved) = self.registry.remove_member(hub, position, binary) {
+            self.slots.hot_mut(moved).member_position = position;
+        }
+        self.shared.interest.member(self.shard, hub.0, binary, -1);
+        loop {
+            let hot = self.slots.hot_mut(slot);
+            let Some(last) = self.registry.memberships(hot.groups).last().map(|m| m.group) else { break };
+            let change = self.registry.leave(&mut hot.groups, binary, last);
+            self.after_leaving(last, change);
+        }
+        self.counters.connections_open.sub(1);
+        let reference = self.reference(slot);
+        self.drained_work.remove(&reference);
+        let host = self.hosts[hub.0 as usize].clone();
+        host.disconnected(&mut Context::new(self, slot), reason);
+    }
+
+    fn forget_identity(&mut self, slot: Slot) {
+        let reference = self.reference(slot);
+        let cold = self.slots.cold_mut(slot);
+        let id = cold.id;
+        if id != [0; 16] {
+            self.shared.directory.release(&id, reference);
+        }
+        if !self.is_member(slot) {
+            // Never admitted: the user id is still with the requests.
+            let user = std::mem::take(&mut self.slots.cold_mut(slot).user);
+            self.requests.remove(user);
+        }
+    }
+
+    /// Ends a connection in order: the hub's close message if `close` says so (error text, may reconnect), the
+    /// WebSocket's close frame, and the time a peer has to answer it.
+    pub(crate) fn farewell(
+        &mut self,
+        slot: Slot,
+        reason: CloseReason,
+        close: Option<(Option<&str>, bool)>,
+        code: CloseCode,
+    ) {
+        let state = self.slots.hot(slot).state;
+        if matches!(state, State::Farewell | State::Closing | State::Free) {
+            return;
+        }
+        if let (State::Open, Some((error, allow_reconnect))) = (state, close) {
+            let _ = self.tell(slot, &Outgoing::Close { error, allow_reconnect });
+        }
+        if matches!(state, State::Open | State::Handshake | State::Echo) {
+            let mut frame = Vec::new();
+            encode::write_close(&mut frame, Some(code), "");
+            let _ = self.tell_bytes(slot, &frame);
+        }
+        self.catch_up(slot);
+        let tick = self.tick();
+        let limit = ticks_from_ms(self.limits.close_timeout_ms);
+        let hot = self.slots.hot_mut(slot);
+        hot.state = State::Farewell;
+        hot.session.begin_close(tick, limit);
+        hot.flags.clear(Flags::PAUSED);
+        if state == State::Http {
+            hot.flags.set(Flags::CLOSE_WHEN_SENT);
+        }
+        // What waits to be read, and the peer's goodbye, is still to come: it is read and thrown away.
+        self.want_read(slot);
+        self.slots.cold_mut(slot).close_reason = reason as u8;
+        self.depart(slot, reason);
+    }
+
+    /// Ends a connection now: whatever it is owed is lost.
+    pub(crate) fn hang_up(&mut self, slot: Slot, reason: CloseReason) {
+        let state = self.slots.hot(slot).state;
+        if matches!(state, State::Closing | State::Free) {
+            return;
+        }
+        // A farewell that ends as planned keeps its own reason.
+        let reason = match CloseReason::from_u8(self.slots.cold(slot).close_reason) {
+            Some(planned) if state == State::Farewell => planned,
+            _ => reason,
+        };
+        self.depart(slot, reason);
+        let request = std::mem::take(&mut self.slots.cold_mut(slot).request);
+        self.requests.remove(request);
+        let (hot, runs) = self.slots.outbox(slot);
+        outbox::clear(hot, runs, &mut self.holdings);
+        let (hot, partials) = self.slots.input(slot);
+        partials.drop_handle(&mut hot.partial);
+        if hot.flags.take(Flags::SLOW) {
+            self.counters.slow_connections.sub(1);
+        }
+        hot.state = State::Closing;
+        self.counters.closed_total[reason as usize].add(1);
+        self.closing.push(slot);
+    }
+
+    /// The slow policy: the client is closed. Everything it is owed is counted as dropped.
+    pub(crate) fn drop_slow(&mut self, slot: Slot) {
+        let (hot, runs) = self.slots.outbox(slot);
+        if matches!(hot.state, State::Closing | State::Free) {
+            return;
+        }
+        let lost: u64 = outbox::iter(hot, runs).map(|run| u64::from(run.count)).sum();
+        self.counters.dropped_slow_total.add(lost);
+        self.slots.cold_mut(slot).close_reason = CloseReason::SlowClient as u8;
+        self.hang_up(slot, CloseReason::SlowClient);
+    }
+
+    /// A protocol error of an open hub connection (spec 6.8).
+    pub(crate) fn offend(&mut self, slot: Slot, reason: CloseReason, detail: &str) {
+        let detailed = self.options(slot).is_some_and(|options| options.detailed_errors);
+        let text = if detailed && !detail.is_empty() {
+            format!("{CLOSED_WITH_ERROR} InvalidDataException: {detail}")
+        } else {
+            CLOSED_WITH_ERROR.to_owned()
+        };
+        self.farewell(slot, reason, Some((Some(&text), true)), CloseCode::NORMAL);
+    }
+
+    // -- answers --------------------------------------------------------------------------------------------------
+
+    /// Answers one invocation. Without an id nobody waits.
+    pub(crate) fn answer(&mut self, slot: Slot, id: Option<&str>, target: &str, answer: &Answer) {
+        let Some(id) = id else { return };
+        let detailed = self.options(slot).is_some_and(|options| options.detailed_errors);
+        let text;
+        let message = match answer {
+            Answer::Later => return,
+            Answer::Void => Outgoing::Void { id },
+            Answer::Value(value) => Outgoing::Result { id, value },
+            Answer::Raw(value) => Outgoing::RawResult { id, value: value.as_raw() },
+            Answer::Unknown => {
+                text = unknown_method_text(target);
+                Outgoing::Failure { id, error: &text }
+            }
+            Answer::Error(error) => {
+                text = error.completion_text(target, detailed);
+                Outgoing::Failure { id, error: &text }
+            }
+        };
+        match self.tell(slot, &message) {
+            Ok(()) => {}
+            Err(TellError::Payload(error)) => {
+                let text = format!("Failed to invoke '{target}' due to an error on the server. {error}");
+                self.tell_or_hang_up(slot, &Outgoing::Failure { id, error: &text });
+            }
+            Err(TellError::Log(_)) => self.hang_up(slot, CloseReason::Overload),
+        }
+    }
+
+    /// One invocation that ran outside its dispatch has ended: the next held one may start.
+    pub(crate) fn invocation_ended(&mut self, slot: Slot) {
+        let tick = self.tick();
+        let reference = self.reference(slot);
+        let cold = self.slots.cold_mut(slot);
+        cold.running = cold.running.saturating_sub(1);
+        let hot = self.slots.hot_mut(slot);
+        hot.session.resume_client_timeout(tick);
+        if hot.flags.take(Flags::BUSY) {
+            self.unheld.push(reference);
+        }
+    }
+
+    // -- work put off ---------------------------------------------------------------------------------------------
+
+    /// Runs `work` for the connection once `due_us` has come. `Err`: too much is waiting already.
+    pub(crate) fn run_at(&mut self, slot: Slot, due_us: u64, work: Continuation) -> Result<(), Continuation> {
+        if self.timers.len() >= self.limits.continuations_max {
+            return Err(work);
+        }
+        self.timer_serial += 1;
+        let connection = self.reference(slot);
+        self.timers.push(Timer { due_us, serial: self.timer_serial, connection, work });
+        Ok(())
+    }
+
+    /// When the earliest continuation is due.
+    pub(crate) fn next_timer_us(&self) -> Option<u64> {
+        self.timers.peek().map(|timer| timer.due_us)
+    }
+
+    /// Runs what is due.
+    pub(crate) fn run_timers(&mut self) {
+        while self.timers.peek().is_some_and(|timer| timer.due_us <= self.now_us) {
+            let Some(timer) = self.timers.pop() else { break };
+            if let Some(slot) = self.resolve(timer.connection).filter(|&slot| self.is_member(slot)) {
+                (timer.work)(&mut Context::new(self, slot));
+            }
+        }
+    }
+
+    /// Runs `work` for the connection once it owes its client nothing. `Err`: too much is waiting already.
+    pub(crate) fn run_when_drained(&mut self, slot: Slot, work: Continuation) -> Result<(), Continuation> {
+        if self.drained_work.len() >= self.limits.continuations_max {
+            return Err(work);
+        }
+        let reference = self.reference(slot);
+        self.drained_work.entry(reference).or_default().push(work);
+        let hot = self.slots.hot_mut(slot);
+        hot.flags.set(Flags::NOTIFY_DRAINED);
+        if outbox::is_clear(hot) {
+            self.drained.push(reference);
+        }
+        Ok(())
+    }
+
+    /// Runs what waited for empty outboxes, once each per call: what it starts waits for the next.
+    pub(crate) fn run_drained(&mut self) {
+        for connection in std::mem::take(&mut self.drained) {
+            let Some(slot) = self.resolve(connection) else { continue };
+            let hot = self.slots.hot_mut(slot);
+            if !outbox::is_clear(hot) || !hot.flags.take(Flags::NOTIFY_DRAINED) {
+                continue;
+            }
+            for work in self.drained_work.remove(&connection).unwrap_or_default() {
+                if self.is_member(slot) {
+                    work(&mut Context::new(self, slot));
+                }
+            }
+        }
+    }
+}
+
+impl Switchboard {
+    /// What must hold between turns. For tests: it walks everything.
+    pub(crate) fn check(&self) -> Result<(), String> {
+        let mut runs_owed = 0;
+        let (mut members, mut memberships) = (0, 0);
+        for index in 0..self.slots.len() {
+            let slot = Slot(index as u32);
+            let hot = self.slots.hot(slot);
+            let owed: u64 = outbox::iter(hot, &self.slots.runs).map(|run| u64::from(run.len)).sum();
+            runs_owed += outbox::run_count(hot, &self.slots.runs) as u64;
+            if owed != u64::from(hot.owed_bytes) {
+                return Err(format!("{slot:?}: {owed} bytes in runs, {} counted", hot.owed_bytes));
+            }
+            if matches!(hot.state, State::Free | State::Closing) && (owed > 0 || hot.partial != 0 || hot.groups != 0) {
+                return Err(format!("{slot:?} is {:?} and still owns something", hot.state));
+            }
+            members += usize::from(hot.flags.has(Flags::MEMBER));
+            memberships += self.registry.memberships(hot.groups).len();
+            if hot.flags.has(Flags::MEMBER) {
+                let hub = self.hub_of(hot.endpoint);
+                if self.registry.hub(hub).slots.get(hot.member_position as usize) != Some(&slot) {
+                    return Err(format!("{slot:?} is not where its record says in the hub's list"));
+                }
+            }
+        }
+        if self.holdings.total() < runs_owed {
+            return Err(format!("{runs_owed} runs are owed, {} held", self.holdings.total()));
+        }
+        if self.fans.is_empty() && !self.fans.is_flying() && self.holdings.total() != runs_owed {
+            return Err(format!("{runs_owed} runs are owed, {} held, nothing is flying", self.holdings.total()));
+        }
+        let listed: usize = (0..self.hosts.len()).map(|hub| self.registry.hub(HubId(hub as u16)).slots.len()).sum();
+        if listed != members || self.counters.connections_open.get() != members as u64 {
+            return Err(format!(
+                "{members} members, {listed} listed, {} counted",
+                self.counters.connections_open.get()
+            ));
+        }
+        if self.registry.membership_count() != memberships {
+            return Err(format!("{memberships} memberships reachable, {} kept", self.registry.membership_count()));
+        }
+        Ok(())
+    }
+}
+
+/// The frame type of a hub format (spec 2.3).
+pub(crate) fn data_kind(format: Format) -> DataKind {
+    match format {
+        Format::Json => DataKind::Text,
+        Format::MessagePack => DataKind::Binary,
+    }
+}

@@ -1,0 +1,22 @@
+//! Which core a thread runs on.
+
+use std::io;
+
+/// Keeps the calling thread on `core` from now on.
+///
+/// # Errors
+/// What the system says, such as `EINVAL` for a core that this process may not use.
+pub fn pin_to_core(core: usize) -> io::Result<()> {
+    if core >= libc::CPU_SETSIZE as usize {
+        return Err(io::Error::from_raw_os_error(libc::EINVAL));
+    }
+    // SAFETY: a cpu_set_t is plain bits, for which all-zero is the empty set; `core` is within it.
+    let set = unsafe {
+        let mut set: libc::cpu_set_t = std::mem::zeroed();
+        libc::CPU_SET(core, &mut set);
+        set
+    };
+    // SAFETY: `set` outlives the call and its true size is given; 0 means the calling thread.
+    let result = unsafe { libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &raw const set) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}

@@ -1,0 +1,253 @@
+//! Every bound of the engine, its default, its derivation; and the plan that is printed at start.
+
+use crate::buf::segment::SEGMENT_BYTES;
+use crate::conn::slots::{Cold, Hot};
+use std::fmt;
+
+/// What an operator or embedder may bound. `0` in a field documented as "auto" lets the engine derive it.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Open client connections, all shards together. 0: auto, `shards x slots_per_shard`.
+    pub connections_max: usize,
+    /// Direct descriptors per shard's ring. 0: auto, the process's descriptor limit minus
+    /// [`DESCRIPTORS_RESERVED`], at most 2^20 (the kernel's bound for one ring).
+    pub slots_per_shard: usize,
+    /// Bytes one client may owe us reading before its hub's slow policy acts.
+    pub outbox_bytes_max: usize,
+    /// Bytes owed from which a client counts as late: it is no longer read from, and it is sent to from the log's
+    /// pages instead of by copy.
+    pub outbox_soft_bytes: usize,
+    /// Milliseconds a client may go without taking a single byte while it owes us reading.
+    pub outbox_age_max_ms: u32,
+    /// Runs of bytes one client's outbox may hold (a run is one or more adjacent messages).
+    pub outbox_runs_max: usize,
+    /// Bytes of broadcast log per shard. Reserved as address space, used as needed.
+    pub log_bytes_max: usize,
+    /// Bytes of unfinished inbound messages, per shard.
+    pub partial_bytes_max: usize,
+    /// Bytes of received invocations of one client that wait for an earlier one; above it the client is not read.
+    pub held_bytes_max: usize,
+    /// Bytes of one HTTP request head.
+    pub head_bytes_max: usize,
+    /// Milliseconds for a whole HTTP request to arrive.
+    pub head_timeout_ms: u32,
+    /// Bytes of one HTTP request body (the public port needs none).
+    pub body_bytes_max: usize,
+    /// Milliseconds from our farewell to the end of the transport.
+    pub close_timeout_ms: u32,
+    /// Groups and users with members, per shard.
+    pub groups_max: usize,
+    /// Groups of one connection.
+    pub groups_per_connection_max: usize,
+    /// Bytes of a group name or user id.
+    pub name_bytes_max: usize,
+    /// Bytes of one published message, encoded.
+    pub publish_bytes_max: usize,
+    /// Commands waiting per shard, from publishers and other threads outside the engine.
+    pub commands_max: usize,
+    /// Continuations waiting per shard (`Context::after`, `Context::when_drained`).
+    pub continuations_max: usize,
+    /// Process descriptors lent to late readers per shard, for `sendfile`.
+    pub lent_fds_max: usize,
+    /// A run of at least this many bytes is sent from the log's pages. 0 switches `sendfile` off.
+    pub send_file_bytes_min: usize,
+    /// Farewells per second and shard while draining.
+    pub drain_rate: u32,
+    /// Seconds a negotiated, unused connection token stays good (`DisconnectTimeout`).
+    pub negotiate_ttl_s: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections_max: 0,
+            slots_per_shard: 0,
+            outbox_bytes_max: 1 << 20,
+            outbox_soft_bytes: 64 << 10,
+            outbox_age_max_ms: 30_000,
+            outbox_runs_max: 4096,
+            log_bytes_max: 128 << 20,
+            partial_bytes_max: 256 << 20,
+            held_bytes_max: 64 << 10,
+            head_bytes_max: 8 << 10,
+            head_timeout_ms: 10_000,
+            body_bytes_max: 64 << 10,
+            close_timeout_ms: 5_000,
+            groups_max: 1_000_000,
+            groups_per_connection_max: 10_000,
+            name_bytes_max: 1024,
+            publish_bytes_max: 64 << 20,
+            commands_max: 4096,
+            continuations_max: 65_536,
+            lent_fds_max: 4096,
+            send_file_bytes_min: 16 << 10,
+            drain_rate: 5_000,
+            negotiate_ttl_s: 15,
+        }
+    }
+}
+
+/// Descriptors of the process that stay free for listeners, rings, memory files and the embedder's own.
+pub const DESCRIPTORS_RESERVED: usize = 64;
+/// The kernel's bound for one ring's file table.
+pub const SLOTS_PER_RING_MAX: usize = 1 << 20;
+/// Receive buffers of a shard. Between turns no connection owns one, so one turn's use bounds them.
+pub const RECV_BUFFERS: u16 = 1024;
+/// Bytes of one receive buffer.
+pub const RECV_BUFFER_BYTES: usize = 2048;
+/// Submission queue entries.
+pub const SQ_ENTRIES: u32 = 4096;
+/// Completion queue entries.
+pub const CQ_ENTRIES: u32 = 16_384;
+/// Notes from one shard to another on their way.
+pub const NOTES_MAX: usize = 1024;
+/// Notes that wait in the sender when the ring is full.
+pub const NOTES_OVERFLOW_MAX: usize = 65_536;
+/// Notes taken from one other shard per turn.
+pub const NOTES_PER_TURN: usize = 1024;
+/// Commands taken per turn.
+pub const COMMANDS_PER_TURN: usize = 1024;
+/// Inbound bytes of one connection per turn.
+pub const INBOUND_BYTES_PER_TURN: usize = 64 << 10;
+/// Enters in a row that may only read, so that what one publisher sent in one write leaves in one send.
+pub const READ_ROUNDS_MAX: u32 = 64;
+/// Late connections resumed per turn.
+pub const RESUMED_PER_TURN: usize = 256;
+/// Bytes read and thrown away after our farewell, so that the kernel does not answer them with a reset.
+pub const LINGER_BYTES_MAX: usize = 256 << 10;
+/// Shards of one engine (one bit each in a segment's holders).
+pub const SHARDS_MAX: usize = 64;
+/// Hubs of one engine.
+pub const HUBS_MAX: usize = 1024;
+/// Largest keep-alive, time-out or deadline: half the range of a 16-bit count of 100 ms.
+pub const TIMEOUT_MS_MAX: u32 = 3_000_000;
+
+const _: () = assert!(RECV_BUFFERS.is_power_of_two());
+const _: () = assert!(NOTES_MAX.is_power_of_two());
+const _: () = assert!(LINGER_BYTES_MAX >= INBOUND_BYTES_PER_TURN);
+
+/// What the limits come to on this host, printed at start.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// Shards.
+    pub shards: usize,
+    /// Open connections, all shards together.
+    pub connections_max: usize,
+    /// Direct descriptors per shard.
+    pub slots_per_shard: usize,
+    /// What bounds `connections_max`, in words.
+    pub bottleneck: String,
+    /// Bytes of tables at `connections_max`.
+    pub table_bytes: usize,
+    /// Bytes of receive buffers and rings, all shards.
+    pub ring_bytes: usize,
+    /// Bytes of broadcast log at most, all shards.
+    pub log_bytes_max: usize,
+    /// The limits it was derived from, complete.
+    pub limits: Limits,
+}
+
+impl Plan {
+    /// Fills in what is "auto". `descriptors_max` is the process's limit of open files.
+    pub fn derive(limits: &Limits, shards: usize, descriptors_max: usize) -> Result<Self, String> {
+        if shards == 0 || shards > SHARDS_MAX {
+            return Err(format!("shards is {shards}; it must be 1 to {SHARDS_MAX}"));
+        }
+        let by_descriptors = descriptors_max.saturating_sub(DESCRIPTORS_RESERVED).clamp(1, SLOTS_PER_RING_MAX);
+        let mut limits = limits.clone();
+        if limits.slots_per_shard == 0 {
+            limits.slots_per_shard = by_descriptors;
+        }
+        if limits.slots_per_shard > by_descriptors {
+            return Err(format!(
+                "slots_per_shard is {}; the limit of open files ({descriptors_max}) allows {by_descriptors} per shard. \
+                 Raise it (ulimit -n, LimitNOFILE=) or start more shards",
+                limits.slots_per_shard
+            ));
+        }
+        let capacity = limits.slots_per_shard * shards;
+        let bottleneck = if limits.connections_max == 0 || limits.connections_max > capacity {
+            if limits.connections_max > capacity {
+                return Err(format!(
+                    "connections_max is {}; {shards} shards x {} slots hold {capacity}. \
+                     Start more shards or raise the limit of open files ({descriptors_max})",
+                    limits.connections_max, limits.slots_per_shard
+                ));
+            }
+            limits.connections_max = capacity;
+            format!("limited by open files: {descriptors_max} x {shards} shards")
+        } else {
+            limits.slots_per_shard = limits.slots_per_shard.min(limits.connections_max);
+            "limited by limits.connections_max".to_owned()
+        };
+        limits.log_bytes_max = limits.log_bytes_max.max(LOG_BYTES_MIN).next_multiple_of(SEGMENT_BYTES);
+        let per_connection = size_of::<Hot>() + size_of::<Cold>();
+        Ok(Self {
+            shards,
+            connections_max: limits.connections_max,
+            slots_per_shard: limits.slots_per_shard,
+            bottleneck,
+            table_bytes: limits.connections_max * per_connection,
+            ring_bytes: shards
+                * (RECV_BUFFERS as usize * RECV_BUFFER_BYTES + SQ_ENTRIES as usize * 64 + CQ_ENTRIES as usize * 16),
+            log_bytes_max: limits.log_bytes_max * shards,
+            limits,
+        })
+    }
+}
+
+/// The least a shard's log can work with: one open segment per variation, one private, and as many in use.
+pub const LOG_BYTES_MIN: usize = 8 * SEGMENT_BYTES;
+
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mib = |bytes: usize| bytes.div_ceil(1 << 20);
+        let l = &self.limits;
+        writeln!(
+            f,
+            "plan  connections_max {} x {} B = {} MiB in {} shard(s) of {} slots ({})",
+            self.connections_max,
+            size_of::<Hot>() + size_of::<Cold>(),
+            mib(self.table_bytes),
+            self.shards,
+            self.slots_per_shard,
+            self.bottleneck
+        )?;
+        writeln!(
+            f,
+            "      receive buffers and rings {} MiB; broadcast log at most {} MiB; unfinished messages at most {} MiB",
+            mib(self.ring_bytes),
+            mib(self.log_bytes_max),
+            mib(l.partial_bytes_max * self.shards)
+        )?;
+        write!(
+            f,
+            "      outbox {} KiB per connection (late from {} KiB, {} s without progress); {} groups per shard; {} commands per shard",
+            l.outbox_bytes_max >> 10,
+            l.outbox_soft_bytes >> 10,
+            l.outbox_age_max_ms / 1000,
+            l.groups_max,
+            l.commands_max
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn auto_takes_what_the_descriptors_allow() {
+        let plan = Plan::derive(&Limits::default(), 2, 20_000).unwrap();
+        assert_eq!(plan.connections_max, 2 * (20_000 - DESCRIPTORS_RESERVED));
+        assert!(plan.bottleneck.contains("open files"));
+    }
+
+    #[test]
+    fn too_many_connections_name_the_remedy() {
+        let limits = Limits { connections_max: 100_000, ..Limits::default() };
+        let error = Plan::derive(&limits, 2, 20_000).unwrap_err();
+        assert!(error.contains("100000") && error.contains("more shards"), "{error}");
+        assert!(Plan::derive(&limits, 6, 20_000).is_ok());
+    }
+}

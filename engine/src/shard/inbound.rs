@@ -1,0 +1,535 @@
+//! From received bytes to messages: the way of a byte from the ring to the hub.
+
+use crate::buf::RecvPool;
+use crate::conn::endpoint::{EchoOptions, Service};
+use crate::conn::partial::{Body, Partial};
+use crate::conn::slots::{Flags, State};
+use crate::event::CloseReason;
+use crate::hub::connect::Response;
+use crate::hub::context::Context;
+use crate::hub::directory::ConnRef;
+use crate::hub::host::{Answer, ClientMessage, HandlerError};
+use crate::hub::switchboard::Switchboard;
+use crate::io::Slot;
+use crate::limits::LINGER_BYTES_MAX;
+use fanfare_protocol::cursor::Progress;
+use fanfare_protocol::error::{CloseCode, HttpError};
+use fanfare_protocol::http::body::{BodyDecoder, BodyPiece};
+use fanfare_protocol::http::head::{BodyLength, HeadLimits, parse_request};
+use fanfare_protocol::http::response;
+use fanfare_protocol::hub::message::Message;
+use fanfare_protocol::hub::{Format, decode_one, handshake, message_len};
+use fanfare_protocol::ws::decoder::Event;
+use fanfare_protocol::ws::encode::{self, MessageWriter};
+use fanfare_protocol::ws::{DataKind, OpCode};
+
+/// What became of a run of hub messages.
+enum Flow {
+    /// All were taken.
+    Done,
+    /// The rest, from this offset on, is not a whole message yet.
+    Rest(usize),
+    /// The connection is ending: the rest does not matter.
+    Stop,
+}
+
+impl Switchboard {
+    /// Bytes have come for `slot`, in a buffer of the pool.
+    pub(crate) fn handle_bytes(&mut self, slot: Slot, pool: &mut RecvPool, buffer: u16, len: u32) {
+        self.counters.bytes_received_total.add(u64::from(len));
+        let bytes = pool.slice_mut(buffer, len);
+        self.handle_slice(slot, bytes);
+    }
+
+    fn handle_slice(&mut self, slot: Slot, bytes: &mut [u8]) {
+        match self.slots.hot(slot).state {
+            State::Http => self.handle_http(slot, bytes),
+            State::Handshake | State::Open | State::Echo => self.handle_websocket(slot, bytes),
+            State::Farewell => self.linger(slot, bytes),
+            State::Free | State::Closing => {}
+        }
+    }
+
+    fn take_partial(&mut self, slot: Slot) -> Partial {
+        let (hot, partials) = self.slots.input(slot);
+        partials.take(&mut hot.partial)
+    }
+
+    fn keep_partial(&mut self, slot: Slot, partial: Partial) {
+        let (hot, partials) = self.slots.input(slot);
+        if matches!(hot.state, State::Free | State::Closing) {
+            return;
+        }
+        if !partials.keep(&mut hot.partial, partial) {
+            self.hang_up(slot, CloseReason::Overload);
+        }
+    }
+
+    /// After our farewell: look for the peer's, throw the rest away.
+    fn linger(&mut self, slot: Slot, bytes: &mut [u8]) {
+        let cold = self.slots.cold_mut(slot);
+        cold.lingered_bytes = cold.lingered_bytes.saturating_add(bytes.len() as u32);
+        if cold.lingered_bytes as usize > LINGER_BYTES_MAX {
+            return self.hang_up(slot, CloseReason::Lost);
+        }
+        if self.slots.hot(slot).flags.has(Flags::CLOSE_WHEN_SENT | Flags::PEER_DONE) {
+            return;
+        }
+        let mut partial = self.take_partial(slot);
+        let goodbye =
+            partial.decoder.handle_bytes(bytes).any(|event| matches!(event, Ok(Event::Close { .. }) | Err(_)));
+        self.keep_partial(slot, partial);
+        if goodbye {
+            self.peer_done(slot);
+        }
+    }
+
+    /// The peer has said its last word.
+    fn peer_done(&mut self, slot: Slot) {
+        let hot = self.slots.hot_mut(slot);
+        hot.flags.set(Flags::PEER_DONE | Flags::CLOSE_WHEN_SENT);
+        if hot.first.is_empty() && !hot.flags.has(Flags::SEND_INFLIGHT) {
+            self.hang_up(slot, CloseReason::Normal);
+        }
+    }
+
+    /// The peer's side of the socket has ended.
+    pub(crate) fn handle_end(&mut self, slot: Slot) {
+        match self.slots.hot(slot).state {
+            State::Farewell => self.peer_done(slot),
+            State::Http => self.hang_up(slot, CloseReason::HttpDone),
+            _ => self.hang_up(slot, CloseReason::Lost),
+        }
+    }
+
+    // -- HTTP -----------------------------------------------------------------------------------------------------
+
+    fn handle_http(&mut self, slot: Slot, bytes: &mut [u8]) {
+        let mut partial = self.take_partial(slot);
+        let limits = HeadLimits { head_bytes_max: self.limits.head_bytes_max, ..HeadLimits::default() };
+        let fresh = partial.bytes.is_empty() && partial.body.is_none();
+        let mut stored = std::mem::take(&mut partial.bytes);
+        let input: &mut [u8] = if fresh {
+            bytes
+        } else {
+            stored.extend_from_slice(bytes);
+            &mut stored
+        };
+        let mut at = 0;
+        while at < input.len() && self.slots.hot(slot).state == State::Http {
+            match self.step_http(slot, &mut partial, &input[at..], &limits) {
+                Ok(0) => break,
+                Ok(used) => at += used,
+                Err(error) => {
+                    self.bad_request(slot, error);
+                    return;
+                }
+            }
+        }
+        match self.slots.hot(slot).state {
+            State::Http => {
+                partial.bytes.extend_from_slice(&input[at..]);
+                self.keep_partial(slot, partial);
+            }
+            // What follows the upgrade in the same packet is the client's first frames.
+            State::Handshake | State::Echo => {
+                let (_, rest) = input.split_at_mut(at);
+                self.keep_partial(slot, partial);
+                if !rest.is_empty() {
+                    self.handle_websocket(slot, rest);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Takes one head, or one piece of a body, off the input. 0: more input is needed.
+    fn step_http(
+        &mut self,
+        slot: Slot,
+        partial: &mut Partial,
+        input: &[u8],
+        limits: &HeadLimits,
+    ) -> Result<usize, HttpError> {
+        if let Some(body) = &mut partial.body {
+            let BodyPiece { consumed, done, .. } = body.decoder.handle_bytes(input)?;
+            if done {
+                let Some(body) = partial.body.take() else { return Ok(consumed) };
+                self.answer_http(slot, &body.answer, body.keep_alive);
+            }
+            return Ok(consumed);
+        }
+        if partial.head_end.find(input, limits)?.is_none() {
+            return Ok(0);
+        }
+        partial.head_end = Default::default();
+        let Progress::Done(head, used) = parse_request(input, limits)? else { return Ok(0) };
+        let length = head.body_length();
+        match self.respond(slot, &head, &input[..used]) {
+            Response::Upgrade(answer, state) => {
+                let tick = self.tick();
+                let hot = self.slots.hot_mut(slot);
+                hot.state = state;
+                hot.session = fanfare_protocol::hub::session::Session::new(tick);
+                if self.tell_bytes(slot, &answer).is_err() {
+                    self.hang_up(slot, CloseReason::Overload);
+                }
+            }
+            Response::Http(answer) if matches!(length, BodyLength::None | BodyLength::Length(0)) => {
+                self.answer_http(slot, &answer, head.keep_alive());
+            }
+            Response::Http(answer) => {
+                let decoder = BodyDecoder::new(length, self.limits.body_bytes_max);
+                partial.body = Some(Box::new(Body { decoder, answer, keep_alive: head.keep_alive() }));
+            }
+        }
+        Ok(used)
+    }
+
+    fn answer_http(&mut self, slot: Slot, answer: &[u8], keep_alive: bool) {
+        if self.tell_bytes(slot, answer).is_err() {
+            return self.hang_up(slot, CloseReason::Overload);
+        }
+        if keep_alive {
+            let tick = self.tick();
+            self.slots.hot_mut(slot).session = fanfare_protocol::hub::session::Session::new(tick);
+        } else {
+            self.farewell(slot, CloseReason::HttpDone, None, CloseCode::NORMAL);
+        }
+    }
+
+    fn bad_request(&mut self, slot: Slot, error: HttpError) {
+        self.counters.refused_total[crate::event::RefuseReason::BadRequest as usize].add(1);
+        let mut answer = Vec::new();
+        let headers = [("Content-Type", "text/plain"), ("Connection", "close")];
+        response::write(&mut answer, error.status(), &headers, format!("{error}\n").as_bytes());
+        let _ = self.tell_bytes(slot, &answer);
+        self.farewell(slot, CloseReason::HttpDone, None, CloseCode::NORMAL);
+    }
+
+    /// No whole request in time.
+    pub(crate) fn http_timeout(&mut self, slot: Slot) {
+        let begun = self.slots.hot(slot).partial != 0;
+        if !begun {
+            // A quiet keep-alive connection: nothing was asked, so nothing is answered.
+            return self.farewell(slot, CloseReason::HttpTimeout, None, CloseCode::NORMAL);
+        }
+        let mut answer = Vec::new();
+        response::write(&mut answer, 408, &[("Content-Type", "text/plain"), ("Connection", "close")], b"");
+        let _ = self.tell_bytes(slot, &answer);
+        self.farewell(slot, CloseReason::HttpTimeout, None, CloseCode::NORMAL);
+    }
+
+    // -- WebSocket ------------------------------------------------------------------------------------------------
+
+    fn handle_websocket(&mut self, slot: Slot, bytes: &mut [u8]) {
+        let mut partial = self.take_partial(slot);
+        // The decoder is moved out so that the rest of the partial can be lent beside it.
+        let mut decoder = partial.decoder.clone();
+        for event in decoder.handle_bytes(bytes) {
+            match event {
+                Ok(Event::Data { kind, payload, first, fin }) => {
+                    if let Service::Echo(options) = self.endpoints[self.slots.hot(slot).endpoint as usize].service {
+                        self.echo(slot, &mut partial, options, (kind, first, fin), payload);
+                    } else {
+                        self.handle_payload(slot, &mut partial, payload);
+                    }
+                }
+                Ok(Event::Ping(payload)) => self.pong(slot, payload.as_slice()),
+                Ok(Event::Pong(_)) => {}
+                Ok(Event::Close { code, .. }) => {
+                    self.returned_close(slot, code);
+                    break;
+                }
+                Err(error) => {
+                    self.farewell(slot, CloseReason::ProtocolError, None, error.close_code());
+                    break;
+                }
+            }
+            if !matches!(self.slots.hot(slot).state, State::Handshake | State::Open | State::Echo) {
+                break;
+            }
+        }
+        partial.decoder = decoder;
+        if self.slots.hot(slot).state == State::Farewell {
+            // The farewell looks for the peer's close frame with a decoder of its own choice: this one, from here on.
+            partial.bytes = Vec::new();
+            partial.held = Vec::new();
+        }
+        self.keep_partial(slot, partial);
+    }
+
+    fn pong(&mut self, slot: Slot, payload: &[u8]) {
+        let mut frame = Vec::with_capacity(2 + payload.len());
+        encode::write_control(&mut frame, OpCode::Pong, payload);
+        if self.tell_bytes(slot, &frame).is_err() {
+            self.hang_up(slot, CloseReason::Overload);
+        }
+    }
+
+    /// The peer's close frame before ours: return its code, then end (RFC 6455 5.5.1).
+    fn returned_close(&mut self, slot: Slot, code: Option<CloseCode>) {
+        let code = code.unwrap_or(CloseCode::NORMAL);
+        self.farewell(slot, CloseReason::Normal, None, code);
+        self.peer_done(slot);
+    }
+
+    fn echo(
+        &mut self,
+        slot: Slot,
+        partial: &mut Partial,
+        options: EchoOptions,
+        (kind, first, fin): (DataKind, bool, bool),
+        payload: &[u8],
+    ) {
+        // Pieces go back as fragments at once. Only the count of the message so far is kept, as 8 bytes.
+        let before = if first { 0 } else { partial.bytes.as_slice().try_into().map_or(0, usize::from_le_bytes) };
+        let total = before + payload.len();
+        if options.message_bytes_max != 0 && total > options.message_bytes_max {
+            return self.farewell(slot, CloseReason::MessageTooLarge, None, CloseCode::TOO_BIG);
+        }
+        partial.bytes.clear();
+        if !fin {
+            partial.bytes.extend_from_slice(&total.to_le_bytes());
+        }
+        let mut frames = Vec::with_capacity(payload.len() + 16);
+        if first && fin {
+            let mut writer = MessageWriter::new(&mut frames, kind, payload.len());
+            fanfare_protocol::cursor::Sink::put(&mut writer, payload);
+            writer.finish();
+        } else {
+            MessageWriter::fragment(&mut frames, kind, first, fin, payload);
+        }
+        if self.tell_bytes(slot, &frames).is_err() {
+            self.hang_up(slot, CloseReason::Overload);
+        }
+    }
+
+    // -- hub messages ---------------------------------------------------------------------------------------------
+
+    /// A piece of the client's stream of hub messages; frames do not matter (spec 2.3).
+    fn handle_payload(&mut self, slot: Slot, partial: &mut Partial, payload: &[u8]) {
+        if partial.bytes.is_empty() {
+            if let Flow::Rest(at) = self.handle_messages(slot, partial, payload, 0) {
+                partial.bytes.extend_from_slice(&payload[at..]);
+            }
+            return;
+        }
+        let mut stored = std::mem::take(&mut partial.bytes);
+        let searched = stored.len();
+        stored.extend_from_slice(payload);
+        match self.handle_messages(slot, partial, &stored, searched) {
+            Flow::Rest(at) => {
+                stored.drain(..at);
+                partial.bytes = stored;
+            }
+            Flow::Done => {
+                stored.clear();
+                partial.bytes = stored;
+            }
+            Flow::Stop => {}
+        }
+    }
+
+    /// The first `searched` bytes are known not to end the first message.
+    fn handle_messages(&mut self, slot: Slot, partial: &mut Partial, bytes: &[u8], mut searched: usize) -> Flow {
+        let mut at = 0;
+        while at < bytes.len() {
+            let used = match self.slots.hot(slot).state {
+                State::Handshake => self.handle_handshake(slot, &bytes[at..]),
+                State::Open => self.handle_message(slot, partial, &bytes[at..], std::mem::take(&mut searched)),
+                _ => return Flow::Stop,
+            };
+            match used {
+                Some(0) => return Flow::Rest(at),
+                Some(used) => at += used,
+                None => return Flow::Stop,
+            }
+        }
+        Flow::Done
+    }
+
+    /// The first bytes of a hub connection (spec 3). `Some(0)`: not whole yet. `None`: refused.
+    fn handle_handshake(&mut self, slot: Slot, bytes: &[u8]) -> Option<usize> {
+        let bytes_max = self.options(slot).map_or(0, |options| options.message_bytes_max);
+        let parsed = handshake::parse(bytes, bytes_max).and_then(|progress| match progress {
+            Progress::Done(request, used) => request.check(true).map(|format| Some((format, used))),
+            Progress::NeedMore => Ok(None),
+        });
+        match parsed {
+            Ok(None) => Some(0),
+            Ok(Some((format, used))) => {
+                self.slots.hot_mut(slot).binary = format == Format::MessagePack;
+                let mut ok = Vec::with_capacity(8);
+                handshake::write_ok(&mut ok);
+                self.tell_message_bytes(slot, format, &ok);
+                if self.slots.hot(slot).state == State::Handshake {
+                    self.admit(slot, format);
+                }
+                Some(used)
+            }
+            Err(error) => {
+                let detailed = self.options(slot).is_some_and(|options| options.detailed_errors);
+                self.refuse_handshake(slot, &error.text(detailed), CloseReason::HandshakeError);
+                None
+            }
+        }
+    }
+
+    /// Answers a handshake with an error and ends the connection (spec 3.3).
+    pub(crate) fn refuse_handshake(&mut self, slot: Slot, text: &str, reason: CloseReason) {
+        let mut body = Vec::with_capacity(text.len() + 16);
+        handshake::write_error(&mut body, text);
+        self.tell_message_bytes(slot, Format::Json, &body);
+        self.farewell(slot, reason, None, CloseCode::NORMAL);
+    }
+
+    /// One message of bytes that are encoded already.
+    fn tell_message_bytes(&mut self, slot: Slot, format: Format, body: &[u8]) {
+        let mut frame = Vec::with_capacity(body.len() + 8);
+        let mut writer = MessageWriter::new(&mut frame, crate::hub::switchboard::data_kind(format), body.len());
+        fanfare_protocol::cursor::Sink::put(&mut writer, body);
+        writer.finish();
+        if self.tell_bytes(slot, &frame).is_err() {
+            self.hang_up(slot, CloseReason::Overload);
+        }
+    }
+
+    /// One hub message off the front of `bytes`. `Some(0)`: not whole yet. `None`: the connection ends.
+    fn handle_message(&mut self, slot: Slot, partial: &mut Partial, bytes: &[u8], searched: usize) -> Option<usize> {
+        let format = self.format(slot);
+        let bytes_max = self.options(slot).map_or(0, |options| options.message_bytes_max);
+        let length = message_len(format, bytes, searched, bytes_max);
+        match length.and_then(|length| length.map(|n| decode_one(format, &bytes[..n]).map(|m| (m, n))).transpose()) {
+            Ok(None) => Some(0),
+            Ok(Some((message, used))) => {
+                self.counters.messages_received_total.add(1);
+                let tick = self.tick();
+                let is_ping = matches!(message, Message::Ping);
+                self.slots.hot_mut(slot).session.handle_message(tick, is_ping);
+                self.take_message(slot, partial, &message, &bytes[..used]);
+                Some(used)
+            }
+            Err(error) => {
+                let reason =
+                    if error.is_too_large() { CloseReason::MessageTooLarge } else { CloseReason::ProtocolError };
+                self.offend(slot, reason, &error.to_string());
+                None
+            }
+        }
+    }
+
+    fn take_message(&mut self, slot: Slot, partial: &mut Partial, message: &Message<'_>, raw: &[u8]) {
+        match message {
+            Message::Ping | Message::Unknown { .. } | Message::Ack { .. } | Message::Sequence { .. } => {}
+            Message::Close { .. } => {
+                self.farewell(slot, CloseReason::Normal, Some((None, false)), CloseCode::NORMAL);
+            }
+            Message::Invocation { .. } if self.must_wait(slot) || !partial.held.is_empty() => {
+                self.hold(slot, partial, raw)
+            }
+            _ => self.dispatch_to_host(slot, message, raw),
+        }
+    }
+
+    /// Whether as many invocations of this client run as may run, or others wait already.
+    fn must_wait(&self, slot: Slot) -> bool {
+        self.slots.hot(slot).flags.has(Flags::BUSY)
+    }
+
+    /// Keeps an invocation for later. A client that has too much waiting is not read from.
+    fn hold(&mut self, slot: Slot, partial: &mut Partial, raw: &[u8]) {
+        partial.held.extend_from_slice(raw);
+        if partial.held.len() > self.limits.held_bytes_max {
+            self.slots.hot_mut(slot).flags.set(Flags::PAUSED);
+        }
+    }
+
+    fn dispatch_to_host(&mut self, slot: Slot, message: &Message<'_>, raw: &[u8]) {
+        let hub = self.hub_of(self.slots.hot(slot).endpoint);
+        let host = self.hosts[hub.0 as usize].clone();
+        let (id, target) = match message {
+            Message::Invocation { invocation_id, target, .. } => (invocation_id.as_deref(), &**target),
+            Message::StreamInvocation { invocation_id, target, .. } => (Some(&**invocation_id), &**target),
+            _ => (None, ""),
+        };
+        let counts = matches!(message, Message::Invocation { .. }) && host.serializes();
+        self.counters.invocations_total.add(1);
+        let format = self.format(slot);
+        let mut cx = Context::for_invocation(self, slot, id, target);
+        let answer = host.message(&mut cx, &ClientMessage { raw, format, message });
+        let deferred = cx.was_deferred();
+        if !self.is_member(slot) {
+            return;
+        }
+        match answer {
+            Answer::Later if deferred => {
+                if counts {
+                    self.invocation_begun(slot);
+                }
+            }
+            Answer::Later if target.is_empty() || !host.serializes() => {}
+            Answer::Later => {
+                let error = HandlerError::failed("InvalidOperationException", "The method gave no answer.");
+                self.answer(slot, id, target, &Answer::Error(error));
+            }
+            answer => self.answer(slot, id, target, &answer),
+        }
+    }
+
+    /// An invocation goes on outside its dispatch.
+    fn invocation_begun(&mut self, slot: Slot) {
+        let running_max = self.options(slot).map_or(1, |options| options.parallel_invocations_max.max(1));
+        let cold = self.slots.cold_mut(slot);
+        cold.running += 1;
+        let full = cold.running >= running_max;
+        let hot = self.slots.hot_mut(slot);
+        hot.session.pause_client_timeout();
+        if full {
+            hot.flags.set(Flags::BUSY);
+        }
+    }
+
+    /// Starts what was held while an earlier invocation ran.
+    pub(crate) fn run_unheld(&mut self) {
+        for connection in std::mem::take(&mut self.unheld) {
+            if let Some(slot) = self.resolve(connection) {
+                self.run_held(slot, connection);
+            }
+        }
+    }
+
+    fn run_held(&mut self, slot: Slot, connection: ConnRef) {
+        if self.slots.hot(slot).state != State::Open || self.slots.hot(slot).partial == 0 {
+            self.unpause(slot);
+            return;
+        }
+        let mut partial = self.take_partial(slot);
+        let held = std::mem::take(&mut partial.held);
+        let mut at = 0;
+        while at < held.len() && !self.must_wait(slot) {
+            match self.handle_message(slot, &mut partial, &held[at..], 0) {
+                Some(used) if used > 0 => at += used,
+                _ => break,
+            }
+        }
+        if self.resolve(connection).is_none() {
+            return;
+        }
+        partial.held.splice(0..0, held[at..].iter().copied());
+        let short = partial.held.len() <= self.limits.held_bytes_max / 2;
+        self.keep_partial(slot, partial);
+        if short {
+            self.unpause(slot);
+        }
+    }
+
+    /// Reads from a connection again, if nothing else speaks against it.
+    pub(crate) fn unpause(&mut self, slot: Slot) {
+        let soft = self.limits.outbox_soft_bytes as u32;
+        let hot = self.slots.hot_mut(slot);
+        if hot.owed_bytes <= soft && hot.flags.take(Flags::PAUSED) {
+            self.want_read(slot);
+        }
+    }
+}

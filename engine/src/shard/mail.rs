@@ -1,0 +1,56 @@
+//! What other shards and other threads want: notes and commands, bounded per turn.
+
+use crate::hub::publisher::Command;
+use crate::interconnect::Sender;
+use crate::io::Io;
+use crate::limits::{COMMANDS_PER_TURN, NOTES_PER_TURN};
+use crate::shard::Shard;
+
+impl<I: Io> Shard<I> {
+    /// Whether anything waits for us, looked at after we said that we are about to sleep.
+    pub(super) fn has_mail(&self) -> bool {
+        let backed_up = self.board.senders.iter().flatten().any(Sender::is_backed_up);
+        let notes = self.receivers.iter().flatten().any(|receiver| !receiver.is_empty());
+        backed_up || notes || !self.board.shared.mailboxes[self.board.shard as usize].is_empty()
+    }
+
+    pub(super) fn take_notes(&mut self) {
+        for receiver in self.receivers.iter_mut().flatten() {
+            for _ in 0..NOTES_PER_TURN {
+                let Some(note) = receiver.peek() else { break };
+                // What is kept of the sender's log is held before the note's place is given back.
+                self.board.handle_note(&note);
+                receiver.advance();
+            }
+        }
+    }
+
+    pub(super) fn take_commands(&mut self) {
+        let shared = self.board.shared.clone();
+        for _ in 0..COMMANDS_PER_TURN {
+            let Some(command) = shared.mailboxes[self.board.shard as usize].take() else { break };
+            let command: Command = command;
+            if let Some(order) = self.board.handle_command(command) {
+                self.obey(order);
+            }
+        }
+    }
+
+    /// Wakes the shards that were sent notes in this turn and sleep.
+    pub(super) fn wake_others(&mut self) {
+        for (shard, sender) in self.board.senders.iter_mut().enumerate() {
+            let Some(sender) = sender else { continue };
+            if sender.is_backed_up() && sender.flush() {
+                self.board.noted |= 1 << shard;
+            }
+        }
+        let mut noted = std::mem::take(&mut self.board.noted);
+        while noted != 0 {
+            let shard = noted.trailing_zeros() as u8;
+            noted &= noted - 1;
+            if self.board.shared.sleepers.must_wake(shard) {
+                self.io.wake(shard);
+            }
+        }
+    }
+}

@@ -1,0 +1,426 @@
+//! One thread's turn: completions, connections, notes, timers, flush. The corridor that joins all rooms.
+
+mod inbound;
+mod mail;
+mod outbound;
+mod sweep;
+
+use crate::buf::RecvPool;
+use crate::conn::slots::{Flags, State};
+use crate::event::CloseReason;
+use crate::hub::fanout::Ready;
+use crate::hub::note::Note;
+use crate::hub::publisher::Order;
+use crate::hub::switchboard::{Shared, Switchboard};
+use crate::interconnect::{Receiver, Sender};
+use crate::io::{Completion, Errno, Generation, Io, IoCounters, Received, Slot, Wait};
+use crate::limits::{self, INBOUND_BYTES_PER_TURN, READ_ROUNDS_MAX};
+use outbound::Flights;
+use std::collections::VecDeque;
+use std::sync::Arc;
+use sweep::Sweeper;
+pub(crate) use sweep::timings;
+
+/// How a shard is going.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Running,
+    /// Goodbyes are said, at the drain rate, until this time.
+    Draining {
+        deadline_us: u64,
+        next: u32,
+    },
+    /// Everything is being closed.
+    Stopping,
+}
+
+/// Notes and places of one shard in the interconnect.
+pub(crate) struct Links {
+    /// To every other shard; `None` in our own place.
+    pub senders: Vec<Option<Sender<Note>>>,
+    /// From every other shard; `None` in our own place.
+    pub receivers: Vec<Option<Receiver<Note>>>,
+}
+
+/// One shard.
+pub(crate) struct Shard<I: Io> {
+    io: I,
+    pool: RecvPool,
+    board: Switchboard,
+    receivers: Vec<Option<Receiver<Note>>>,
+    completions: Vec<Completion>,
+    flights: Flights,
+    ready: Ready,
+    /// Late connections whose sockets have room again.
+    resumed: VecDeque<Slot>,
+    /// Receives queued because the socket said there is more.
+    more_reads: u32,
+    read_rounds: u32,
+    turn: u32,
+    sweeper: Sweeper,
+    phase: Phase,
+    accept_armed: bool,
+    accept_at_us: Option<u64>,
+    lent: usize,
+    lend_barred_until_us: u64,
+}
+
+/// After the table was full, or an accept failed, so long until the next try.
+const ACCEPT_PAUSE_US: u64 = 100_000;
+/// A turn that brought this many events is followed by another without sleep: there is more (engine notes on
+/// deferred task work, which runs 20 items an enter unless more are asked for).
+const BUSY_EVENTS: usize = 20;
+/// Events asked for then.
+const BUSY_WANT: u32 = 512;
+
+impl<I: Io> Shard<I> {
+    /// A shard that listens where `io` was told to. `None`: there is a shard of that number already.
+    pub(crate) fn new(
+        number: u8,
+        mut io: I,
+        pool: RecvPool,
+        shared: Arc<Shared>,
+        slots: usize,
+        links: Links,
+    ) -> Option<Self> {
+        let mut board = Switchboard::new(number, shared, slots, links.senders)?;
+        board.now_us = io.now_us();
+        io.accept();
+        Some(Self {
+            sweeper: Sweeper::new(board.now_us),
+            io,
+            pool,
+            board,
+            receivers: links.receivers,
+            completions: Vec::with_capacity(limits::CQ_ENTRIES as usize),
+            flights: Flights::default(),
+            ready: Ready::default(),
+            resumed: VecDeque::new(),
+            more_reads: 0,
+            read_rounds: 0,
+            turn: 0,
+            phase: Phase::Running,
+            accept_armed: true,
+            accept_at_us: None,
+            lent: 0,
+            lend_barred_until_us: 0,
+        })
+    }
+
+    /// Turns until told to stop.
+    pub(crate) fn run(&mut self) -> std::io::Result<()> {
+        while self.turn()? {}
+        self.board.shared.mailboxes[self.board.shard as usize].close();
+        Ok(())
+    }
+
+    /// One turn. `false`: the shard has stopped and holds no connection.
+    pub(crate) fn turn(&mut self) -> std::io::Result<bool> {
+        let wait = self.wait();
+        self.io.enter(wait, &mut self.pool, &mut self.completions)?;
+        self.board.shared.sleepers.awake(self.board.shard);
+        self.board.now_us = self.io.now_us();
+        self.turn = self.turn.wrapping_add(1);
+
+        let completions = std::mem::take(&mut self.completions);
+        self.land(&completions);
+        self.handle_completions(&completions);
+        self.completions = completions;
+
+        self.take_notes();
+        self.take_commands();
+        self.board.run_timers();
+        self.board.run_drained();
+        self.board.run_unheld();
+        self.sweep();
+        self.go_on_draining();
+        self.wake_others();
+        if self.may_flush() {
+            self.flush();
+        }
+        self.close_closing();
+        self.read_again();
+        self.board.stamp_log();
+        self.keep_log_free();
+        self.publish_counters();
+        Ok(!self.has_stopped())
+    }
+
+    /// How long the next enter may wait.
+    fn wait(&mut self) -> Wait {
+        let busy = self.completions.len() >= BUSY_EVENTS;
+        let events = self.completions.len();
+        self.completions.clear();
+        let now = Wait { want: 0, min_wait_us: 0, deadline_us: 0 };
+        if self.flights.outstanding() > 0 || self.more_reads > 0 {
+            return Wait { want: self.flights.outstanding().clamp(1, BUSY_WANT), ..now };
+        }
+        if self.has_work() {
+            return now;
+        }
+        if busy {
+            // Deferred items beyond those that one enter runs by itself are there already: ask, do not wait.
+            return Wait { want: BUSY_WANT.max(events as u32), min_wait_us: 0, deadline_us: self.board.now_us };
+        }
+        self.board.shared.sleepers.about_to_sleep(self.board.shard);
+        if self.has_mail() {
+            self.board.shared.sleepers.awake(self.board.shard);
+            return now;
+        }
+        Wait { want: 1, min_wait_us: 0, deadline_us: self.next_due_us() }
+    }
+
+    /// Whether something was put off to the next turn.
+    fn has_work(&self) -> bool {
+        let board = &self.board;
+        !(board.dirty.is_empty()
+            && board.fans.is_empty()
+            && board.retry.is_empty()
+            && board.drained.is_empty()
+            && board.unheld.is_empty()
+            && board.over.is_empty()
+            && self.resumed.is_empty())
+    }
+
+    fn next_due_us(&self) -> u64 {
+        let mut due = self.sweeper.next_us(self.board.counters.sockets_open.get() > 0);
+        for other in [self.board.next_timer_us(), self.accept_at_us].into_iter().flatten() {
+            due = due.min(other);
+        }
+        due
+    }
+
+    // -- completions ----------------------------------------------------------------------------------------------
+
+    fn handle_completions(&mut self, completions: &[Completion]) {
+        for completion in completions {
+            match *completion {
+                Completion::Sent { .. } | Completion::Released { .. } | Completion::Woken => {}
+                Completion::Accepted { slot } => self.accepted(slot),
+                Completion::AcceptEnded { errno } => self.accept_ended(errno),
+                Completion::Readable { slot, generation, armed } => self.readable(slot, generation, armed),
+                Completion::Received { slot, generation, received } => self.received(slot, generation, received),
+                Completion::Writable { slot, generation } => self.writable(slot, generation),
+                Completion::Lent { slot, generation, result } => self.handle_lent(slot, generation, result),
+                Completion::Closed { slot, .. } => self.closed(slot),
+                Completion::Connected { .. } => debug_assert!(false, "a server dials nobody"),
+            }
+        }
+    }
+
+    fn accepted(&mut self, slot: Slot) {
+        let tick = self.board.tick();
+        self.board.counters.accepted_total.add(1);
+        self.board.counters.sockets_open.add(1);
+        let hot = self.board.slots.occupy(slot);
+        hot.session = fanfare_protocol::hub::session::Session::new(tick);
+        hot.flags.set(Flags::POLL_ARMED);
+        let generation = hot.generation;
+        if self.phase != Phase::Running {
+            hot.flags.clear(Flags::POLL_ARMED);
+            return self.board.hang_up(slot, CloseReason::Drain);
+        }
+        self.io.poll(slot, generation);
+    }
+
+    fn accept_ended(&mut self, errno: Errno) {
+        self.accept_armed = false;
+        if self.phase == Phase::Running && errno != Errno(libc::ECANCELED) {
+            self.accept_at_us = Some(self.board.now_us + ACCEPT_PAUSE_US);
+        }
+    }
+
+    fn accept_again(&mut self) {
+        if self.accept_at_us.is_some_and(|at| at <= self.board.now_us) {
+            self.accept_at_us = None;
+            if self.phase == Phase::Running {
+                self.accept_armed = true;
+                self.io.accept();
+            }
+        }
+    }
+
+    fn readable(&mut self, slot: Slot, generation: Generation, armed: bool) {
+        let Some(hot) = self.board.slots.live(slot, generation) else { return };
+        if !armed {
+            // The poll has ended by itself (an overflow); what came meanwhile is found by reading.
+            self.io.poll(slot, generation);
+        }
+        if hot.flags.has(Flags::RECV_INFLIGHT | Flags::PAUSED) {
+            hot.flags.set(Flags::READ_AGAIN);
+        } else {
+            hot.flags.set(Flags::RECV_INFLIGHT);
+            self.io.recv(slot, generation);
+        }
+    }
+
+    fn received(&mut self, slot: Slot, generation: Generation, received: Received) {
+        self.more_reads = self.more_reads.saturating_sub(u32::from(self.is_more_read(slot, generation)));
+        let Some(hot) = self.board.slots.live(slot, generation) else {
+            if let Received::Data { buffer, .. } = received {
+                self.pool.give_back(buffer);
+            }
+            return;
+        };
+        hot.flags.clear(Flags::RECV_INFLIGHT);
+        match received {
+            Received::Data { buffer, len, more } => {
+                self.board.handle_bytes(slot, &mut self.pool, buffer, len);
+                self.pool.give_back(buffer);
+                self.read_on(slot, generation, len, more);
+            }
+            Received::End => self.board.handle_end(slot),
+            Received::WouldBlock => self.read_on(slot, generation, 0, false),
+            Received::NoBuffers => {
+                self.board.counters.recv_pool_empty_total.add(1);
+                self.board.want_read(slot);
+            }
+            Received::Failed(_) => self.board.hang_up(slot, CloseReason::Lost),
+        }
+    }
+
+    fn is_more_read(&mut self, slot: Slot, generation: Generation) -> bool {
+        let live = self.board.slots.live(slot, generation).is_some();
+        live && std::mem::take(&mut self.board.slots.cold_mut(slot).more_read)
+    }
+
+    /// After some input: read on at once if there is more, unless this connection has had its share of the turn.
+    fn read_on(&mut self, slot: Slot, generation: Generation, len: u32, more: bool) {
+        let turn = self.turn / READ_ROUNDS_MAX;
+        let Some(hot) = self.board.slots.live(slot, generation) else { return };
+        let again = hot.flags.take(Flags::READ_AGAIN) || more;
+        let paused = hot.flags.has(Flags::PAUSED);
+        let cold = self.board.slots.cold_mut(slot);
+        if cold.turn != turn {
+            (cold.turn, cold.turn_bytes) = (turn, 0);
+        }
+        cold.turn_bytes += len;
+        let spent = cold.turn_bytes as usize > INBOUND_BYTES_PER_TURN;
+        let hot = self.board.slots.hot_mut(slot);
+        if !again {
+            return;
+        }
+        if paused {
+            hot.flags.set(Flags::READ_AGAIN);
+        } else if spent {
+            self.board.want_read(slot);
+        } else {
+            hot.flags.set(Flags::RECV_INFLIGHT);
+            self.board.slots.cold_mut(slot).more_read = true;
+            self.more_reads += 1;
+            self.io.recv(slot, generation);
+        }
+    }
+
+    /// Reads from whoever was put off.
+    fn read_again(&mut self) {
+        for connection in std::mem::take(&mut self.board.retry) {
+            let Some(hot) = self.board.slots.live(connection.slot(), connection.generation()) else { continue };
+            hot.flags.clear(Flags::RETRY);
+            if hot.flags.has(Flags::RECV_INFLIGHT | Flags::PAUSED) {
+                hot.flags.set(Flags::READ_AGAIN);
+                continue;
+            }
+            hot.flags.clear(Flags::READ_AGAIN);
+            hot.flags.set(Flags::RECV_INFLIGHT);
+            self.io.recv(connection.slot(), connection.generation());
+        }
+    }
+
+    /// Broadcasts wait while whoever sends them has more to say: then they leave together.
+    fn may_flush(&mut self) -> bool {
+        if self.flights.outstanding() > 0 {
+            return false;
+        }
+        let reading = self.more_reads > 0 && !self.board.fans.is_empty();
+        let small = self.board.fans.pending_bytes() < self.board.limits.outbox_soft_bytes;
+        if reading && small && self.read_rounds < READ_ROUNDS_MAX {
+            self.read_rounds += 1;
+            return false;
+        }
+        self.read_rounds = 0;
+        true
+    }
+
+    // -- closing --------------------------------------------------------------------------------------------------
+
+    fn close_closing(&mut self) {
+        for index in 0..self.board.closing.len() {
+            let slot = self.board.closing[index];
+            let hot = self.board.slots.hot_mut(slot);
+            let (poll, poll_out) = (hot.flags.take(Flags::POLL_ARMED), hot.flags.take(Flags::POLL_OUT_ARMED));
+            let generation = hot.generation;
+            if hot.flags.take(Flags::LENT) {
+                self.lent -= 1;
+                self.io.unlend(slot);
+            }
+            self.io.close(slot, generation, poll, poll_out);
+        }
+        self.board.closing.clear();
+    }
+
+    fn closed(&mut self, slot: Slot) {
+        debug_assert_eq!(self.board.slots.hot(slot).state, State::Closing);
+        if std::mem::take(&mut self.board.slots.cold_mut(slot).more_read) {
+            self.more_reads = self.more_reads.saturating_sub(1);
+        }
+        self.board.slots.vacate(slot);
+        self.board.counters.sockets_open.sub(1);
+        if !self.accept_armed && self.phase == Phase::Running && self.accept_at_us.is_none() {
+            self.accept_at_us = Some(self.board.now_us);
+        }
+    }
+
+    // -- the end --------------------------------------------------------------------------------------------------
+
+    fn obey(&mut self, order: Order) {
+        match order {
+            Order::Drain { deadline_us } if self.phase == Phase::Running => {
+                self.phase = Phase::Draining { deadline_us, next: 0 };
+                self.io.cancel_accept();
+            }
+            Order::Drain { .. } => {}
+            Order::Stop => self.stop(),
+        }
+    }
+
+    fn stop(&mut self) {
+        if self.phase == Phase::Running {
+            self.io.cancel_accept();
+        }
+        self.phase = Phase::Stopping;
+        for index in 0..self.board.slots.len() {
+            self.board.hang_up(Slot(index as u32), CloseReason::Shutdown);
+        }
+    }
+
+    fn has_stopped(&self) -> bool {
+        self.phase == Phase::Stopping
+            && self.board.counters.sockets_open.get() == 0
+            && self.flights.outstanding() == 0
+            && !self.accept_armed
+    }
+
+    fn publish_counters(&mut self) {
+        let IoCounters { enters, submissions, sends, completions, overflows, .. } = self.io.counters();
+        let counters = &self.board.counters;
+        counters.turns_total.add(1);
+        counters.ring_enters_total.set(enters);
+        counters.ring_submissions_total.set(submissions);
+        counters.ring_sends_total.set(sends);
+        counters.ring_completions_total.set(completions);
+        counters.ring_overflows_total.set(overflows);
+        counters.log_segments_free.set(self.board.owner.free() as u64);
+        counters.log_segments_used.set((self.board.owner.open() + self.board.owner.sealed()) as u64);
+    }
+
+    /// The door to the kernel, for those who drive a shard by hand.
+    pub(crate) fn io_mut(&mut self) -> &mut I {
+        &mut self.io
+    }
+
+    /// The tables, for those who drive a shard by hand.
+    pub(crate) fn board_mut(&mut self) -> &mut Switchboard {
+        &mut self.board
+    }
+}

@@ -1,0 +1,206 @@
+//! Time: pings, time-outs, deadlines. No timer per connection: a sweep over the table, a tenth of it every 100 ms.
+
+use crate::buf::Extent;
+use crate::conn::endpoint::EndpointOptions;
+use crate::conn::outbox;
+use crate::conn::slots::{Flags, State};
+use crate::event::CloseReason;
+use crate::hub::interest::variation;
+use crate::hub::outgoing::Outgoing;
+use crate::hub::switchboard::Switchboard;
+use crate::io::{Io, Slot};
+use crate::shard::{Phase, Shard};
+use fanfare_protocol::error::CloseCode;
+use fanfare_protocol::hub::Format;
+use fanfare_protocol::hub::session::{Tick, Timeout, Timing, ticks_from_ms};
+
+/// Microseconds between two steps.
+const STEP_US: u64 = 100_000;
+/// Steps for the whole table.
+const STEPS: usize = 10;
+/// Microseconds between two looks at an empty table.
+const IDLE_STEP_US: u64 = 1_000_000;
+/// A lent descriptor is taken back after so long without need of it.
+const LENT_QUIET_TICKS: u16 = 100;
+
+/// Where the sweep is.
+#[derive(Debug)]
+pub(super) struct Sweeper {
+    next_us: u64,
+    step: usize,
+    /// The pings of this step: written once, owed by all.
+    pings: [Option<Extent>; 2],
+}
+
+impl Sweeper {
+    pub(super) fn new(now_us: u64) -> Self {
+        Self { next_us: now_us + STEP_US, step: 0, pings: [None; 2] }
+    }
+
+    /// When the next step is due.
+    pub(super) fn next_us(&self, anybody: bool) -> u64 {
+        if anybody { self.next_us } else { self.next_us + IDLE_STEP_US }
+    }
+}
+
+/// What an endpoint's options mean in ticks.
+fn timing(options: &EndpointOptions) -> Timing {
+    Timing::from_ms(options.handshake_timeout_ms, options.keep_alive_ms, options.client_timeout_ms)
+}
+
+impl<I: Io> Shard<I> {
+    /// Does the steps that are due.
+    pub(super) fn sweep(&mut self) {
+        self.accept_again();
+        if self.board.now_us < self.sweeper.next_us {
+            return;
+        }
+        // After a long turn one step makes up for all that were missed: it is only later, not less.
+        self.sweeper.next_us = self.board.now_us + STEP_US;
+        self.sweeper.pings = [None; 2];
+        let step = self.sweeper.step;
+        self.sweeper.step = (step + 1) % STEPS;
+        let all = self.board.slots.len();
+        let (from, to) = (all * step / STEPS, all * (step + 1) / STEPS);
+        for index in from..to {
+            self.sweep_slot(Slot(index as u32));
+        }
+        self.board.count_owed();
+    }
+
+    fn sweep_slot(&mut self, slot: Slot) {
+        let tick = self.board.tick();
+        let stamp = self.board.fans.stamp();
+        let hot = self.board.slots.hot_mut(slot);
+        if matches!(hot.state, State::Free | State::Closing) {
+            return;
+        }
+        if self.board.fans.is_empty() {
+            // Stamps are compared by distance: none may grow old enough to look new.
+            hot.fan_stamp = stamp;
+        }
+        let since_progress = tick.since(Tick(hot.progress_tick));
+        if outbox::is_clear(hot) {
+            if hot.flags.has(Flags::LENT) && since_progress > LENT_QUIET_TICKS {
+                self.take_back(slot);
+            }
+        } else if since_progress > ticks_from_ms(self.board.limits.outbox_age_max_ms) {
+            return self.board.drop_slow(slot);
+        }
+        self.sweep_session(slot, tick);
+    }
+
+    fn sweep_session(&mut self, slot: Slot, tick: Tick) {
+        let hot = *self.board.slots.hot(slot);
+        let timing = match hot.state {
+            State::Http => {
+                let limit = self.board.limits.head_timeout_ms;
+                Timing::from_ms(limit, 0, 0)
+            }
+            State::Echo => return,
+            _ => self.board.timings[hot.endpoint as usize],
+        };
+        match hot.session.poll_timeout(tick, &timing) {
+            None => {}
+            Some(Timeout::SendPing) => self.ping(slot, tick),
+            Some(Timeout::HandshakeTimeout) if hot.state == State::Http => self.board.http_timeout(slot),
+            Some(Timeout::HandshakeTimeout) => {
+                self.board.refuse_handshake(slot, "Handshake was canceled.", CloseReason::HandshakeTimeout);
+            }
+            Some(Timeout::ClientTimeout) => {
+                let text = "Client hasn't sent a message/ping within the configured ClientTimeoutInterval.";
+                self.board.time_out(slot, text);
+            }
+            Some(Timeout::CloseDeadline) => self.board.hang_up(slot, CloseReason::Normal),
+        }
+    }
+
+    /// Everybody due in this step owes the same few bytes.
+    fn ping(&mut self, slot: Slot, tick: Tick) {
+        let hot = self.board.slots.hot_mut(slot);
+        hot.session.handle_sent(tick);
+        let binary = hot.binary;
+        if !outbox::is_clear(hot) {
+            // What it is owed will tell it that we live.
+            return;
+        }
+        let place = variation(binary);
+        if self.sweeper.pings[place].is_none() {
+            let format = if binary { Format::MessagePack } else { Format::Json };
+            self.sweeper.pings[place] = self.board.write_ping(format);
+        }
+        let Some(run) = self.sweeper.pings[place] else { return };
+        self.board.catch_up(slot);
+        self.board.owe(slot, run);
+        self.board.counters.pings_sent_total.add(1);
+        self.board.counters.private_messages_total.add(1);
+    }
+
+    // -- draining -------------------------------------------------------------------------------------------------
+
+    /// Says the next goodbyes of a drain, and stops at its end.
+    pub(super) fn go_on_draining(&mut self) {
+        let Phase::Draining { deadline_us, next } = self.phase else { return };
+        let nobody = self.board.counters.sockets_open.get() == 0;
+        if self.board.now_us >= deadline_us || nobody {
+            return self.stop();
+        }
+        if self.sweeper.next_us != self.board.now_us + STEP_US && next != 0 {
+            return;
+        }
+        // Once per step: a tenth of a second's share of the rate.
+        let share = (self.board.limits.drain_rate as usize / STEPS).max(1);
+        let mut said = 0;
+        let mut index = next as usize;
+        while index < self.board.slots.len() && said < share {
+            said += usize::from(self.dismiss(Slot(index as u32)));
+            index += 1;
+        }
+        self.phase = Phase::Draining { deadline_us, next: index as u32 };
+    }
+
+    fn dismiss(&mut self, slot: Slot) -> bool {
+        match self.board.slots.hot(slot).state {
+            State::Free | State::Closing | State::Farewell => return false,
+            State::Http => self.board.hang_up(slot, CloseReason::Drain),
+            State::Handshake | State::Echo => {
+                self.board.farewell(slot, CloseReason::Drain, None, CloseCode::GOING_AWAY);
+            }
+            State::Open => self.board.farewell(slot, CloseReason::Drain, Some((None, true)), CloseCode::NORMAL),
+        }
+        true
+    }
+
+    /// Keeps some of the log free: when it runs short, the oldest segment that a slow reader holds is taken from it.
+    pub(super) fn keep_log_free(&mut self) {
+        self.board.retire();
+        if self.board.owner.free() >= self.board.log_low_water {
+            return;
+        }
+        let Some(segment) = self.board.owner.oldest_held() else { return };
+        if self.board.evicting == Some(segment) {
+            return;
+        }
+        self.board.evicting = Some(segment);
+        self.board.evict_everywhere(segment);
+    }
+}
+
+impl Switchboard {
+    /// A ping in the private log, framed.
+    fn write_ping(&mut self, format: Format) -> Option<Extent> {
+        self.write_private(format, &Outgoing::Ping).ok().map(|runs| runs[0])
+    }
+
+    /// A client that pinged once has fallen silent (spec 6.8).
+    fn time_out(&mut self, slot: Slot, detail: &str) {
+        let detailed = self.options(slot).is_some_and(|options| options.detailed_errors);
+        let text = crate::hub::host::HandlerError::failed("OperationCanceledException", detail).close_text(detailed);
+        self.farewell(slot, CloseReason::PingTimeout, Some((Some(&text), true)), CloseCode::NORMAL);
+    }
+}
+
+/// The timing of every endpoint, by index.
+pub(crate) fn timings(endpoints: &[crate::conn::endpoint::Endpoint]) -> Vec<Timing> {
+    endpoints.iter().map(|endpoint| endpoint.hub_options().map_or_else(|| Timing::from_ms(0, 0, 0), timing)).collect()
+}

@@ -1,0 +1,93 @@
+// The stock client, set up for one of the four ways the suites run in.
+
+import signalr from '@microsoft/signalr';
+import { MessagePackHubProtocol } from '@microsoft/signalr-protocol-msgpack';
+
+const { HttpTransportType, HubConnectionBuilder, JsonHubProtocol, LogLevel } = signalr;
+export { signalr };
+
+export const VARIANTS = ['json', 'messagepack'].flatMap((protocol) =>
+  [false, true].map((skipNegotiation) => ({
+    protocol,
+    skipNegotiation,
+    name: `${protocol}, ${skipNegotiation ? 'skipNegotiation' : 'negotiate'}`,
+  })),
+);
+
+export const PROTOCOLS = VARIANTS.filter((variant) => !variant.skipNegotiation);
+
+/** An unstarted connection. `options`: path, query, token, headers, reconnect (delays in ms), client_timeout_ms, ping_ms. */
+export function build(testhub, variant, options = {}) {
+  const path = `${testhub.url}${options.path ?? '/testhub'}${options.query ? `?${options.query}` : ''}`;
+  const http = {
+    transport: HttpTransportType.WebSockets,
+    skipNegotiation: variant.skipNegotiation,
+    headers: options.headers,
+  };
+  if (options.token) http.accessTokenFactory = () => options.token;
+  const builder = new HubConnectionBuilder()
+    .configureLogging(LogLevel.None)
+    .withUrl(path, http)
+    .withHubProtocol(variant.protocol === 'json' ? new JsonHubProtocol() : new MessagePackHubProtocol());
+  if (options.reconnect) builder.withAutomaticReconnect(options.reconnect);
+  const connection = builder.build();
+  if (options.client_timeout_ms) connection.serverTimeoutInMilliseconds = options.client_timeout_ms;
+  if (options.ping_ms) connection.keepAliveIntervalInMilliseconds = options.ping_ms;
+  return connection;
+}
+
+/** Runs `use` with started connections and stops them whatever happens. */
+export async function withConnections(connections, use) {
+  try {
+    await Promise.all(connections.map((connection) => connection.start()));
+    return await use(...connections);
+  } finally {
+    await Promise.all(connections.map((connection) => connection.stop()));
+  }
+}
+
+export async function withConnection(testhub, variant, options, use) {
+  return withConnections([build(testhub, variant, options)], use);
+}
+
+/** Rejects after `limit_ms` with what was awaited. */
+export function within(limit_ms, what, promise) {
+  let timer;
+  const late = new Promise((_, reject) => {
+    timer = setTimeout(() => reject(new Error(`${what}: nothing within ${limit_ms} ms`)), limit_ms);
+  });
+  return Promise.race([promise, late]).finally(() => clearTimeout(timer));
+}
+
+export const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
+
+/** Collects every call of a client method; `take(n)` waits until n have come. */
+export class Inbox {
+  constructor(connection, method) {
+    this.calls = [];
+    this.waiters = [];
+    connection.on(method, (...args) => {
+      this.calls.push(args);
+      this.waiters = this.waiters.filter((waiter) => !waiter());
+    });
+  }
+
+  take(count, limit_ms = 5_000) {
+    const enough = new Promise((resolve) => {
+      const check = () => this.calls.length >= count && (resolve(this.calls.slice(0, count)), true);
+      if (!check()) this.waiters.push(check);
+    });
+    return within(limit_ms, `${count} calls (got ${this.calls.length} when asked)`, enough);
+  }
+}
+
+/** The error text of a rejected promise; a promise that resolves is a failure. */
+export async function failure(promise) {
+  let value;
+  try {
+    value = await promise;
+  } catch (error) {
+    return error.message;
+  }
+  throw new Error(`expected a failure, got ${JSON.stringify(value)}`);
+}

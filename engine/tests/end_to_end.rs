@@ -1,0 +1,194 @@
+//! The engine over real sockets: one test per promise, with a client made of std's TcpStream and this project's own
+//! protocol crate. The stock clients judge elsewhere.
+
+use fanfare_engine::{
+    Answer, Context, Engine, HandlerError, HubHandler, HubOptions, Invocation, Limits, Payload, Value,
+};
+use fanfare_protocol::ws::DataKind;
+use fanfare_protocol::ws::decoder::{Decoder, Event, Role};
+use fanfare_protocol::ws::encode::write_masked_message;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
+
+struct Relay;
+
+impl HubHandler for Relay {
+    fn invoke(&self, cx: &mut Context<'_>, call: &Invocation<'_>) -> Answer {
+        relay(cx, call).into()
+    }
+}
+
+fn relay(cx: &mut Context<'_>, call: &Invocation<'_>) -> Result<Answer, HandlerError> {
+    let publish = |error: fanfare_engine::PublishError| HandlerError::Hub(error.to_string());
+    match call.target() {
+        "Echo" => {
+            call.expect(1)?;
+            Ok(Answer::echo(call.arg(0)?))
+        }
+        "Broadcast" => {
+            cx.all().send("m", &Payload::Raw(call.arguments())).map_err(publish)?;
+            Ok(Answer::Void)
+        }
+        "Later" => {
+            let reply = cx.defer();
+            std::thread::spawn(move || reply.reply(Answer::Value(Value::from("later"))));
+            Ok(Answer::Later)
+        }
+        _ => Ok(Answer::Unknown),
+    }
+}
+
+struct Client {
+    stream: TcpStream,
+    decoder: Decoder,
+    pending: String,
+}
+
+impl Client {
+    fn connect(address: SocketAddr) -> Self {
+        let mut stream = TcpStream::connect(address).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        let request = "GET /hub HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+                       Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            let mut byte = [0];
+            assert_eq!(stream.read(&mut byte).unwrap(), 1, "{}", String::from_utf8_lossy(&head));
+            head.push(byte[0]);
+        }
+        assert!(head.starts_with(b"HTTP/1.1 101 "), "{}", String::from_utf8_lossy(&head));
+        let mut client = Self { stream, decoder: Decoder::new(Role::Client), pending: String::new() };
+        client.send("{\"protocol\":\"json\",\"version\":1}\u{1e}");
+        assert_eq!(client.next(), "{}");
+        client
+    }
+
+    fn send(&mut self, text: &str) {
+        let mut frame = Vec::new();
+        write_masked_message(&mut frame, DataKind::Text, text.as_bytes(), [1, 2, 3, 4]);
+        self.stream.write_all(&frame).unwrap();
+    }
+
+    /// The next hub message, without its separator.
+    fn next(&mut self) -> String {
+        loop {
+            if let Some((message, rest)) = self.pending.split_once('\u{1e}') {
+                let message = message.to_owned();
+                self.pending = rest.to_owned();
+                return message;
+            }
+            let mut bytes = [0; 4096];
+            let n = self.stream.read(&mut bytes).unwrap();
+            assert_ne!(n, 0, "the server has closed; pending: {:?}", self.pending);
+            for event in self.decoder.handle_bytes(&mut bytes[..n]) {
+                if let Event::Data { payload, .. } = event.unwrap() {
+                    self.pending.push_str(std::str::from_utf8(payload).unwrap());
+                }
+            }
+        }
+    }
+}
+
+fn engine(shards: usize) -> Engine {
+    Engine::builder()
+        .shards(shards)
+        .listen("127.0.0.1:0")
+        .hub("hub", HubOptions::default(), Relay)
+        .limits(Limits { connections_max: 400, log_bytes_max: 16 << 20, ..Limits::default() })
+        .start()
+        .unwrap()
+}
+
+#[test]
+fn an_invocation_is_answered() {
+    let engine = engine(1);
+    let mut client = Client::connect(engine.local_addrs()[0]);
+    client.send("{\"type\":1,\"invocationId\":\"7\",\"target\":\"Echo\",\"arguments\":[\"h\u{e9}\"]}\u{1e}");
+    assert_eq!(client.next(), "{\"type\":3,\"invocationId\":\"7\",\"result\":\"h\u{e9}\"}");
+    client.send("{\"type\":1,\"invocationId\":\"8\",\"target\":\"Later\",\"arguments\":[]}\u{1e}{\"type\":1,\"invocationId\":\"9\",\"target\":\"Echo\",\"arguments\":[1]}\u{1e}");
+    assert_eq!(client.next(), "{\"type\":3,\"invocationId\":\"8\",\"result\":\"later\"}");
+    assert_eq!(client.next(), "{\"type\":3,\"invocationId\":\"9\",\"result\":1}");
+}
+
+#[test]
+fn a_broadcast_reaches_members_on_every_shard_in_order() {
+    let engine = engine(3);
+    let mut clients: Vec<Client> = (0..60).map(|_| Client::connect(engine.local_addrs()[0])).collect();
+    for n in 0..50 {
+        clients[0].send(&format!("{{\"type\":1,\"target\":\"Broadcast\",\"arguments\":[{n}]}}\u{1e}"));
+    }
+    for (index, client) in clients.iter_mut().enumerate() {
+        for n in 0..50 {
+            let expected = format!("{{\"type\":1,\"target\":\"m\",\"arguments\":[{n}]}}");
+            assert_eq!(client.next(), expected, "client {index}");
+        }
+    }
+    let shards = engine.metrics().shards;
+    assert!(shards.iter().all(|shard| shard.connections_open > 0), "the kernel spreads connections over shards");
+    let total = engine.metrics().total();
+    assert_eq!((total.deliveries_total, total.encodings_total), (3000, 50));
+}
+
+#[test]
+fn a_publisher_speaks_from_any_thread() {
+    let engine = engine(2);
+    let mut clients: Vec<Client> = (0..20).map(|_| Client::connect(engine.local_addrs()[0])).collect();
+    let publisher = engine.publisher();
+    std::thread::spawn(move || {
+        for n in 0..100 {
+            publisher.all("hub").send("tick", &Payload::Values(&[Value::from(n)])).unwrap();
+        }
+    })
+    .join()
+    .unwrap();
+    for client in &mut clients {
+        for n in 0..100 {
+            assert_eq!(client.next(), format!("{{\"type\":1,\"target\":\"tick\",\"arguments\":[{n}]}}"));
+        }
+    }
+}
+
+#[test]
+fn a_message_of_many_segments_arrives_whole() {
+    let engine = engine(2);
+    let mut clients: Vec<Client> = (0..4).map(|_| Client::connect(engine.local_addrs()[0])).collect();
+    let text = "0123456789abcdef".repeat(100_000);
+    engine.publisher().all("hub").send("big", &Payload::Values(&[Value::from(text.as_str())])).unwrap();
+    for client in &mut clients {
+        assert_eq!(client.next(), format!("{{\"type\":1,\"target\":\"big\",\"arguments\":[\"{text}\"]}}"));
+    }
+}
+
+#[test]
+fn a_drain_says_goodbye_and_ends() {
+    let mut engine = engine(2);
+    let mut clients: Vec<Client> = (0..20).map(|_| Client::connect(engine.local_addrs()[0])).collect();
+    let reader = std::thread::spawn(move || {
+        for client in &mut clients {
+            assert_eq!(client.next(), "{\"type\":7,\"allowReconnect\":true}");
+        }
+    });
+    engine.drain(Duration::from_secs(8));
+    reader.join().unwrap();
+    let total = engine.metrics().total();
+    assert_eq!((total.sockets_open, total.connections_open), (0, 0));
+}
+
+#[test]
+fn two_engines_do_not_know_of_each_other() {
+    let (one, two) = (engine(1), engine(1));
+    let (mut a, mut b) = (Client::connect(one.local_addrs()[0]), Client::connect(two.local_addrs()[0]));
+    one.publisher().all("hub").send("from", &Payload::Values(&[Value::from(1)])).unwrap();
+    two.publisher().all("hub").send("from", &Payload::Values(&[Value::from(2)])).unwrap();
+    assert_eq!(a.next(), "{\"type\":1,\"target\":\"from\",\"arguments\":[1]}");
+    assert_eq!(b.next(), "{\"type\":1,\"target\":\"from\",\"arguments\":[2]}");
+}
+
+#[test]
+fn a_taken_port_is_an_error_with_a_remedy() {
+    let one = engine(1);
+    let error = Engine::builder().shards(1).listen(one.local_addrs()[0]).start().unwrap_err().to_string();
+    assert!(error.contains("FF2011") && error.contains("another program listens"), "{error}");
+}

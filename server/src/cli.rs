@@ -1,0 +1,447 @@
+//! The command line: `fanfare <verb> [flags]`, what each verb takes, and how a mistake is answered.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::failure::{Code, Failure};
+use crate::units;
+
+/// What a bare `fanfare` prints.
+pub(crate) const WELCOME: &str = "\
+fanfare: a self-hosted SignalR fan-out server
+
+  try    fanfare dev                                     a throw-away server with a demo, on loopback
+         fanfare listen --hub demo                       be a client, print what arrives
+         fanfare send --hub demo --all greet '\"hello\"'   send to every client
+
+  start  dev, serve
+  use    listen, send
+  help   help VERB, version
+
+  fanfare help VERB explains one verb with examples.
+";
+
+/// Self-hosted SignalR fan-out server
+#[derive(Debug, Parser)]
+#[command(name = "fanfare", version, disable_help_subcommand = false, max_term_width = 110)]
+pub(crate) struct Cli {
+    /// What to do; without one, a short guide is printed.
+    #[command(subcommand)]
+    pub verb: Option<Verb>,
+}
+
+/// Everything the binary can be asked to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Verb {
+    /// Start a throw-away server with demo pages, on loopback only
+    Dev(DevArgs),
+    /// Start a server for real
+    Serve(ServeArgs),
+    /// Be a client of a hub and print what arrives
+    Listen(ListenArgs),
+    /// Send one message through a hub that lets clients publish
+    Send(SendArgs),
+    /// Print the version
+    Version(VersionArgs),
+}
+
+/// Arguments of `fanfare dev`.
+#[derive(Args, Debug)]
+#[command(after_long_help = "\
+Examples:
+  fanfare dev                          hub `demo` at http://localhost:8888/demo, pages at http://localhost:8889/
+  fanfare dev --port 9000 --hub chat   hub `chat` at http://localhost:9000/chat, pages at http://localhost:9001/
+
+Clients may publish, and a client may name itself with ?user=NAME in the hub URL. Neither is meant for production:
+see `fanfare help serve`.")]
+pub(crate) struct DevArgs {
+    /// Port for clients; the pages are on the next one. 0 takes free ports
+    #[arg(long, default_value_t = 8888, value_name = "PORT")]
+    pub port: u16,
+    /// Hub to serve at /NAME; may be repeated
+    #[arg(long = "hub", value_name = "NAME", default_value = "demo", value_parser = parse_hub_name)]
+    pub hubs: Vec<String>,
+    /// Threads that serve clients, each with its own ring [default: one per core]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=SHARDS_MAX))]
+    pub shards: Option<u8>,
+}
+
+/// Largest number of shards one process takes, as in the engine.
+const SHARDS_MAX: i64 = 64;
+
+/// Arguments of `fanfare serve`.
+#[derive(Args, Debug)]
+#[command(after_long_help = "\
+Examples:
+  fanfare serve --hub quotes --listen 0.0.0.0:8888
+  fanfare serve --hub quotes --listen 0.0.0.0:8888 --cores 2-5 --connections-max 50000 --drain-period 30s
+
+Signals: TERM tells every client to reconnect elsewhere, sends what is owed, then exits with 0. A second TERM, or INT,
+stops at once and exits with 130.")]
+pub(crate) struct ServeArgs {
+    /// Address for clients, as IP:PORT; may be repeated, up to 8 times
+    #[arg(long, value_name = "ADDR", num_args = 1.., default_value = "0.0.0.0:8888", value_parser = parse_address)]
+    pub listen: Vec<SocketAddr>,
+    /// Address for health, metrics and the status page
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8889", value_parser = parse_address)]
+    pub admin: SocketAddr,
+    /// Hub to serve at /NAME; may be repeated
+    #[arg(long = "hub", value_name = "NAME", num_args = 1.., default_value = "demo", value_parser = parse_hub_name)]
+    pub hubs: Vec<String>,
+    /// Threads that serve clients, each with its own ring [default: one per core]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=SHARDS_MAX))]
+    pub shards: Option<u8>,
+    /// Keep each shard on one core of this list (0-3,8), in turn
+    #[arg(long, value_name = "LIST", value_parser = parse_cores)]
+    pub cores: Option<CoreList>,
+    /// Keep each shard on one of the cores this process may use
+    #[arg(long, conflicts_with = "cores")]
+    pub pin: bool,
+    /// May clients of a hub send to other clients of it
+    #[arg(long, value_enum, default_value_t = Switch::Off, value_name = "on|off")]
+    pub client_publish: Switch,
+    /// Client connections at once [default: what open files and memory allow]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub connections_max: Option<u32>,
+    /// Largest hub message a client may send, with framing; 0 = any
+    #[arg(long, value_name = "SIZE", default_value = "32KiB", value_parser = units::parse_size_bytes)]
+    pub message_size_max: usize,
+    /// What may wait for one client before it counts as too slow [default: 1MiB]
+    #[arg(long, value_name = "SIZE", value_parser = units::parse_size_bytes)]
+    pub outbox_max: Option<usize>,
+    /// Time that clients get to leave after TERM
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = units::parse_duration)]
+    pub drain_period: Duration,
+}
+
+/// Arguments of `fanfare listen`.
+#[derive(Args, Debug)]
+#[command(after_long_help = "\
+Examples:
+  fanfare listen --hub demo
+  fanfare listen --hub demo --group red --group blue --on greet
+  fanfare listen --hub demo --protocol messagepack --frames
+
+Prints one line for each message: the target, then each argument as JSON. Ends with Ctrl-C (exit 130), after --count
+messages (exit 0), or when the hub ends the connection (exit 1).")]
+pub(crate) struct ListenArgs {
+    /// Where the server is
+    #[command(flatten)]
+    pub hub: HubArgs,
+    /// Group to join first; may be repeated
+    #[arg(long = "group", value_name = "NAME")]
+    pub groups: Vec<String>,
+    /// Name to appear under, where the server takes it (`fanfare dev` does)
+    #[arg(long, value_name = "NAME")]
+    pub user: Option<String>,
+    /// How hub messages are written
+    #[arg(long, value_enum, default_value_t = Protocol::Json)]
+    pub protocol: Protocol,
+    /// Print only messages for this target; may be repeated
+    #[arg(long = "on", value_name = "TARGET")]
+    pub targets: Vec<String>,
+    /// Also print every frame as it went over the wire
+    #[arg(long)]
+    pub frames: bool,
+    /// End after this many messages
+    #[arg(long, value_name = "N")]
+    pub count: Option<u64>,
+}
+
+/// Arguments of `fanfare send`.
+#[derive(Args, Debug)]
+#[command(after_long_help = "\
+Examples:
+  fanfare send --hub demo --all greet '\"hello\"' '{\"n\":1}'
+  fanfare send --hub demo --group red greet '\"only red\"'
+  fanfare send --hub demo --connection f3kQhZ1nQm2Y8v0aXb7cDw greet 42
+
+Each ARG is one JSON value; mind the inner quotes of a text. The hub must let clients publish: `fanfare dev` does,
+`fanfare serve` does with --client-publish on.")]
+pub(crate) struct SendArgs {
+    /// Where the server is
+    #[command(flatten)]
+    pub hub: HubArgs,
+    /// Who receives it
+    #[command(flatten)]
+    pub to: RecipientArgs,
+    /// Name of the handler that clients registered
+    #[arg(value_name = "TARGET")]
+    pub target: String,
+    /// One JSON value for each argument of the handler
+    #[arg(value_name = "ARG", allow_hyphen_values = true)]
+    pub arguments: Vec<String>,
+}
+
+/// Exactly one of four kinds of recipient.
+#[derive(Args, Debug)]
+#[group(required = true, multiple = false)]
+pub(crate) struct RecipientArgs {
+    /// Every client of the hub
+    #[arg(long)]
+    pub all: bool,
+    /// The members of a group
+    #[arg(long, value_name = "NAME")]
+    pub group: Option<String>,
+    /// Every connection of a user
+    #[arg(long, value_name = "NAME")]
+    pub user: Option<String>,
+    /// One connection
+    #[arg(long, value_name = "ID")]
+    pub connection: Option<String>,
+}
+
+/// Which hub of which server.
+#[derive(Args, Debug)]
+pub(crate) struct HubArgs {
+    /// The server's address
+    #[arg(long, value_name = "URL", default_value = "http://localhost:8888")]
+    pub url: String,
+    /// The hub, served at URL/NAME
+    #[arg(long, value_name = "NAME", default_value = "demo", value_parser = parse_hub_name)]
+    pub hub: String,
+}
+
+/// Arguments of `fanfare version`.
+#[derive(Args, Debug)]
+pub(crate) struct VersionArgs {
+    /// Also the compiler, the machine and the kernel
+    #[arg(long, short)]
+    pub verbose: bool,
+}
+
+/// `on` or `off`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Switch {
+    /// Allowed.
+    On,
+    /// Refused.
+    Off,
+}
+
+/// The two ways hub messages are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Protocol {
+    /// Text.
+    Json,
+    /// Binary.
+    #[value(name = "messagepack", alias = "msgpack")]
+    MessagePack,
+}
+
+/// A list of cores as one value of one flag.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct CoreList(pub Vec<usize>);
+
+fn parse_cores(text: &str) -> Result<CoreList, String> {
+    units::parse_cores(text).map(CoreList)
+}
+
+fn parse_address(text: &str) -> Result<SocketAddr, String> {
+    let hint = || "accepted: IP:PORT, as 127.0.0.1:8888, 0.0.0.0:8888 or [::]:8888".to_owned();
+    if let Some(port) = text.strip_prefix("localhost:") {
+        return format!("127.0.0.1:{port}").parse().map_err(|_| hint());
+    }
+    text.parse().map_err(|_| hint())
+}
+
+/// Hub names become a path segment, a metrics label and a log field; so they stay plain.
+fn parse_hub_name(text: &str) -> Result<String, String> {
+    const NAME_BYTES_MAX: usize = 128;
+    let plain = text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'));
+    if !plain || !text.starts_with(|c: char| c.is_ascii_alphanumeric()) || text.len() > NAME_BYTES_MAX {
+        return Err(format!("accepted: up to {NAME_BYTES_MAX} letters, digits, - _ and ., a letter or digit first"));
+    }
+    if RESERVED_PATHS.contains(&text) {
+        return Err(format!("`/{text}` on the public listener is taken by this server"));
+    }
+    Ok(text.to_owned())
+}
+
+/// First path segments of the public listener that no hub may take.
+const RESERVED_PATHS: [&str; 3] = ["health", "api", "client"];
+
+/// The hubs of one server, each named once.
+///
+/// # Errors
+/// `FF1006` when a name is given twice.
+pub(crate) fn distinct(hubs: &[String]) -> Result<Vec<String>, Failure> {
+    let twice = hubs.iter().enumerate().find(|(index, name)| hubs[..*index].contains(name));
+    match twice {
+        Some((_, name)) => Err(Failure::new(Code::Conflict, format!("`--hub {name}` is given twice"))),
+        None => Ok(hubs.to_vec()),
+    }
+}
+
+/// What came of reading the command line.
+#[derive(Debug)]
+pub(crate) enum Parsed {
+    /// Do this.
+    Verb(Verb),
+    /// Print this on standard output and be done.
+    Text(String),
+}
+
+/// Reads the command line.
+///
+/// # Errors
+/// A [`Failure`] of the `FF1xxx` family that names what was given and what would be accepted.
+pub(crate) fn parse(arguments: impl IntoIterator<Item = std::ffi::OsString>) -> Result<Parsed, Failure> {
+    match Cli::try_parse_from(arguments) {
+        Ok(Cli { verb: Some(verb) }) => Ok(Parsed::Verb(verb)),
+        Ok(Cli { verb: None }) => Ok(Parsed::Text(WELCOME.to_owned())),
+        Err(error) => match error.kind() {
+            ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Ok(Parsed::Text(error.render().to_string())),
+            _ => Err(explain(&error)),
+        },
+    }
+}
+
+/// Turns clap's error into ours, fact by fact.
+fn explain(error: &clap::Error) -> Failure {
+    let get = |kind| error.get(kind).map(context_text);
+    let argument = get(ContextKind::InvalidArg).unwrap_or_default();
+    let given = get(ContextKind::InvalidValue);
+    let mut failure = match error.kind() {
+        ErrorKind::UnknownArgument => Failure::new(Code::UnknownFlag, format!("unknown flag `{argument}`")),
+        ErrorKind::InvalidSubcommand => {
+            let verb = get(ContextKind::InvalidSubcommand).unwrap_or_default();
+            Failure::new(Code::UnknownVerb, format!("unknown verb `{verb}`"))
+        }
+        ErrorKind::InvalidValue if given.as_deref().is_some_and(str::is_empty) => {
+            Failure::new(Code::Missing, format!("`{argument}` needs a value"))
+        }
+        ErrorKind::InvalidValue | ErrorKind::ValueValidation | ErrorKind::TooManyValues => {
+            Failure::new(Code::BadValue, format!("bad value for `{argument}`")).fact("given", given.unwrap_or_default())
+        }
+        ErrorKind::MissingRequiredArgument => Failure::new(Code::Missing, format!("missing: {argument}")),
+        ErrorKind::ArgumentConflict => {
+            let other = get(ContextKind::PriorArg).unwrap_or_default();
+            Failure::new(Code::Conflict, format!("`{argument}` and `{other}` exclude each other"))
+        }
+        _ => Failure::new(Code::UnknownFlag, first_line(&error.to_string())),
+    };
+    if let Some(source) = std::error::Error::source(error) {
+        failure = failure.fact("why", source.to_string());
+    }
+    if let Some(values) = get(ContextKind::ValidValue) {
+        failure = failure.fact("accepted", values);
+    }
+    for suggestion in [ContextKind::SuggestedArg, ContextKind::SuggestedSubcommand, ContextKind::SuggestedValue] {
+        if let Some(near) = get(suggestion) {
+            failure = failure.fix(format!("did you mean `{near}`?"));
+        }
+    }
+    failure.fact("help", "fanfare help VERB")
+}
+
+/// A context value of clap as one readable text.
+fn context_text(value: &ContextValue) -> String {
+    match value {
+        ContextValue::Strings(many) => many.join(" "),
+        ContextValue::String(one) => one.clone(),
+        ContextValue::StyledStr(one) => one.to_string(),
+        ContextValue::StyledStrs(many) => many.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "),
+        other => other.to_string(),
+    }
+}
+
+fn first_line(text: &str) -> String {
+    text.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    fn read(line: &str) -> Result<Parsed, Failure> {
+        parse(line.split_whitespace().map(Into::into))
+    }
+
+    fn refused(line: &str) -> String {
+        match read(line) {
+            Err(failure) => failure.to_string(),
+            Ok(parsed) => panic!("`{line}` was accepted: {parsed:?}"),
+        }
+    }
+
+    #[test]
+    fn the_grammar_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_bare_call_prints_a_short_guide() {
+        let Ok(Parsed::Text(text)) = read("fanfare") else { panic!("not a text") };
+        assert!(text.lines().count() <= 13, "{text}");
+        assert!(text.contains("fanfare dev"));
+    }
+
+    #[test]
+    fn serve_takes_lists_units_and_switches() {
+        let line = "fanfare serve --listen 127.0.0.1:1 --listen [::1]:2 --hub a --hub b --shards 2 --cores 0-1 \
+                    --client-publish on --drain-period 250ms --message-size-max 1MiB";
+        let Ok(Parsed::Verb(Verb::Serve(serve))) = read(line) else { panic!("not serve") };
+        assert_eq!(serve.listen.len(), 2);
+        assert_eq!(serve.hubs, ["a", "b"]);
+        assert_eq!(serve.cores, Some(CoreList(vec![0, 1])));
+        assert_eq!(serve.client_publish, Switch::On);
+        assert_eq!(serve.drain_period, Duration::from_millis(250));
+        assert_eq!(serve.message_size_max, 1 << 20);
+    }
+
+    #[test]
+    fn dev_has_no_way_to_listen_beyond_loopback() {
+        assert!(refused("fanfare dev --listen 0.0.0.0:80").contains("FF1001  unknown flag `--listen`"));
+    }
+
+    #[test]
+    fn mistakes_name_place_cause_and_remedy() {
+        let text = refused("fanfare serve --drain-period 10");
+        assert!(text.starts_with("error FF1002  bad value for `--drain-period <TIME>`"), "{text}");
+        assert!(text.contains("given  10") && text.contains("needs a unit"), "{text}");
+
+        let text = refused("fanfare serve --drain-perid 10s");
+        assert!(text.starts_with("error FF1001  unknown flag `--drain-perid`"), "{text}");
+        assert!(text.contains("did you mean `--drain-period`?"), "{text}");
+
+        let text = refused("fanfare sevre");
+        assert!(text.contains("FF1005  unknown verb `sevre`") && text.contains("`serve`"), "{text}");
+
+        let text = refused("fanfare serve --client-publish maybe");
+        assert!(text.contains("FF1002") && text.contains("on off"), "{text}");
+
+        let text = refused("fanfare serve --pin --cores 0");
+        assert!(text.contains("FF1006") && text.contains("exclude each other"), "{text}");
+
+        let text = refused("fanfare send --hub demo greet");
+        assert!(text.contains("FF1004  missing") && text.contains("--all"), "{text}");
+
+        let text = refused("fanfare send --hub demo --all --group g greet");
+        assert!(text.contains("FF1006"), "{text}");
+
+        let text = refused("fanfare dev --hub /etc");
+        assert!(text.contains("FF1002") && text.contains("letter or digit first"), "{text}");
+
+        let text = refused("fanfare dev --hub health");
+        assert!(text.contains("is taken by this server"), "{text}");
+
+        let text = refused("fanfare dev --shards 0");
+        assert!(text.contains("FF1002") && text.contains("1..=64"), "{text}");
+
+        let text = refused("fanfare serve --listen nowhere");
+        assert!(text.contains("FF1002") && text.contains("127.0.0.1:8888"), "{text}");
+    }
+
+    #[test]
+    fn every_verb_has_long_help_with_an_example() {
+        for verb in ["dev", "serve", "listen", "send"] {
+            let Ok(Parsed::Text(text)) = read(&format!("fanfare help {verb}")) else { panic!("no help for {verb}") };
+            assert!(text.contains(&format!("fanfare {verb}")) && text.contains("Examples:"), "{text}");
+        }
+    }
+}

@@ -1,0 +1,270 @@
+//! A running server: the engine, its phase, and what both listeners tell about it.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::{Duration, Instant};
+
+use fanfare_engine::{
+    Builder, CoreSet, EndpointOptions, Engine, EngineHandle, HubOptions, Limits, MetricsSnapshot, Plan,
+};
+use serde_json::{Value, json};
+
+use crate::failure::Failure;
+use crate::public::{Public, UserByQuery};
+use crate::relay::Relay;
+
+/// Where a node is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Phase {
+    /// Takes clients.
+    Ready = 0,
+    /// Sends its clients away and takes no new ones.
+    Draining = 1,
+    /// Has stopped.
+    Stopped = 2,
+}
+
+impl Phase {
+    fn name(self) -> &'static str {
+        match self {
+            Phase::Ready => "ready",
+            Phase::Draining => "draining",
+            Phase::Stopped => "stopped",
+        }
+    }
+}
+
+/// The phase, shared with the public listener, which exists before the node does.
+#[derive(Debug, Default)]
+pub(crate) struct SharedPhase(AtomicU8);
+
+impl SharedPhase {
+    /// The phase now.
+    pub(crate) fn get(&self) -> Phase {
+        match self.0.load(Ordering::Relaxed) {
+            0 => Phase::Ready,
+            1 => Phase::Draining,
+            _ => Phase::Stopped,
+        }
+    }
+
+    /// Enters `phase`.
+    pub(crate) fn set(&self, phase: Phase) {
+        self.0.store(phase as u8, Ordering::Relaxed);
+    }
+}
+
+/// The answer to `GET /health`.
+pub(crate) struct Health {
+    /// 200 or, when no client should come, 503.
+    pub(crate) status: u16,
+    /// A JSON object.
+    pub(crate) body: String,
+}
+
+impl Health {
+    /// What both listeners say in `phase` with `connections` open.
+    pub(crate) fn of(phase: Phase, connections: usize) -> Self {
+        let status = if phase == Phase::Ready { 200 } else { 503 };
+        let body = json!({
+            "status": phase.name(),
+            "version": env!("CARGO_PKG_VERSION"),
+            "connections": connections,
+        });
+        Health { status, body: body.to_string() }
+    }
+}
+
+/// What a node is started with, from the flags of `dev` or `serve`.
+#[derive(Clone, Debug)]
+pub(crate) struct Settings {
+    /// Addresses for clients.
+    pub(crate) listen: Vec<SocketAddr>,
+    /// Address for the pages.
+    pub(crate) admin: SocketAddr,
+    /// Hubs, each at `/NAME`.
+    pub(crate) hubs: Vec<String>,
+    /// Shards; one per core if none is given.
+    pub(crate) shards: Option<u8>,
+    /// Where shards may run.
+    pub(crate) cores: CoreSet,
+    /// Whether clients may send to clients.
+    pub(crate) client_publish: bool,
+    /// Whether a client may name itself with `?user=`, unchecked.
+    pub(crate) user_by_query: bool,
+    /// Whether the demo pages are served.
+    pub(crate) demo: bool,
+    /// Client connections at once, if bounded.
+    pub(crate) connections_max: Option<u32>,
+    /// Bytes of a client's message.
+    pub(crate) message_bytes_max: usize,
+    /// Bytes owed to one client, if not the engine's default.
+    pub(crate) outbox_bytes_max: Option<usize>,
+    /// Time for a clean end.
+    pub(crate) drain_period: Duration,
+}
+
+/// A running server, without the power to end it: that is the [`Engine`]'s, which [`start`] returns beside it.
+pub(crate) struct Node {
+    engine: EngineHandle,
+    plan: Plan,
+    addresses: Vec<SocketAddr>,
+    phase: Arc<SharedPhase>,
+    settings: Settings,
+    started: Instant,
+}
+
+/// Starts the engine, and the node that tells about it.
+///
+/// # Errors
+/// What the engine says: `FF20xx` with cause and remedy.
+pub(crate) fn start(settings: Settings) -> Result<(Engine, Node), Failure> {
+    let phase = Arc::new(SharedPhase::default());
+    let engine = builder(&settings, &phase).start().map_err(|error| Failure::of_engine(&error.to_string()))?;
+    let node = Node {
+        engine: engine.handle(),
+        plan: engine.plan().clone(),
+        addresses: engine.local_addrs().to_vec(),
+        phase,
+        settings,
+        started: Instant::now(),
+    };
+    Ok((engine, node))
+}
+
+impl Node {
+    /// What it was started with.
+    pub(crate) fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// The engine's plan.
+    pub(crate) fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// Addresses for clients, as bound.
+    pub(crate) fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// The port that the demo pages connect to.
+    pub(crate) fn public_port(&self) -> u16 {
+        self.addresses().first().map_or(0, SocketAddr::port)
+    }
+
+    /// Whether the demo pages are served.
+    pub(crate) fn has_demo(&self) -> bool {
+        self.settings.demo
+    }
+
+    /// Client connections there is room for.
+    pub(crate) fn connections_max(&self) -> usize {
+        self.plan().connections_max
+    }
+
+    /// The engine's counters now.
+    pub(crate) fn metrics(&self) -> MetricsSnapshot {
+        self.engine.metrics()
+    }
+
+    /// Open connections of all hubs.
+    pub(crate) fn connections(&self) -> usize {
+        self.engine.connections()
+    }
+
+    /// Why no client should be sent here, if so.
+    pub(crate) fn not_ready(&self) -> Option<&'static str> {
+        match self.phase.get() {
+            Phase::Ready => None,
+            Phase::Draining => Some("The server is draining: it sends its clients away and takes no new ones."),
+            Phase::Stopped => Some("The server has stopped."),
+        }
+    }
+
+    /// The answer to `GET /health`.
+    pub(crate) fn health(&self) -> Health {
+        Health::of(self.phase.get(), self.connections())
+    }
+
+    /// What the pages show, as JSON.
+    pub(crate) fn status(&self) -> Value {
+        let metrics = self.metrics();
+        let total = metrics.total();
+        let hubs: Vec<Value> = metrics
+            .hubs
+            .iter()
+            .map(|hub| json!({ "name": hub.name, "path": hub_path(&hub.name), "connections": hub.connections }))
+            .collect();
+        json!({
+            "version": env!("CARGO_PKG_VERSION"),
+            "state": self.phase.get().name(),
+            "uptime_s": self.started.elapsed().as_secs(),
+            "demo": self.settings.demo,
+            "public_port": self.public_port(),
+            "client_publish": self.settings.client_publish,
+            "connections": self.connections(),
+            "connections_max": self.connections_max(),
+            "bottleneck": self.plan().bottleneck,
+            "plan": plan_lines(self.plan()),
+            "hubs": hubs,
+            "counters": {
+                "messages_sent": total.deliveries_total + total.private_messages_total,
+                "messages_received": total.messages_received_total,
+                "bytes_sent": total.bytes_sent_total,
+                "dropped": total.dropped_slow_total + total.notes_lost_total,
+                "slow_connections": total.slow_connections,
+                "outbox_bytes": total.outbox_bytes,
+            },
+        })
+    }
+
+    /// Enters `phase`, for everybody who asks.
+    pub(crate) fn enter(&self, phase: Phase) {
+        self.phase.set(phase);
+    }
+
+    /// Lets the engine stop at once, also in the middle of a drain.
+    pub(crate) fn begin_stop(&self) {
+        self.engine.begin_stop();
+    }
+}
+
+/// The plan as printed, without the words and blanks that align it in a log.
+fn plan_lines(plan: &Plan) -> Vec<String> {
+    let text = plan.to_string();
+    text.lines().map(|line| line.trim_start_matches("plan").trim().to_owned()).collect()
+}
+
+/// The path of a hub on the public listener.
+pub(crate) fn hub_path(hub: &str) -> String {
+    format!("/{hub}")
+}
+
+fn builder(settings: &Settings, phase: &Arc<SharedPhase>) -> Builder {
+    let mut limits = Limits::default();
+    if let Some(connections_max) = settings.connections_max {
+        limits.connections_max = connections_max as usize;
+    }
+    if let Some(outbox_bytes_max) = settings.outbox_bytes_max {
+        limits.outbox_bytes_max = outbox_bytes_max;
+    }
+    let endpoint = EndpointOptions { message_bytes_max: settings.message_bytes_max, ..EndpointOptions::default() };
+    let mut builder = Engine::builder().cores(settings.cores.clone()).limits(limits).http(Public::new(phase));
+    if let Some(shards) = settings.shards {
+        builder = builder.shards(usize::from(shards));
+    }
+    for address in &settings.listen {
+        builder = builder.listen(*address);
+    }
+    for hub in &settings.hubs {
+        let relay = Relay { client_publish: settings.client_publish };
+        builder = builder.hub(hub, HubOptions { endpoint: endpoint.clone() }, relay);
+        if settings.user_by_query {
+            builder = builder.authenticator(&hub_path(hub), UserByQuery);
+        }
+    }
+    builder
+}

@@ -1,0 +1,127 @@
+//! How a server starts, refuses to start, drains and stops.
+
+mod support;
+
+use std::net::TcpListener;
+use std::time::{Duration, Instant};
+
+use support::{Fanfare, SOON, Server, Signal, get};
+
+#[test]
+fn term_sends_clients_away_with_leave_to_come_back_and_ends_with_0() {
+    let server = Server::serve(&[]);
+    let mut client = server.spawn("listen", &["--frames"]);
+    client.line("connected");
+    server.process.signal(Signal::TERM);
+    client.line("{\"type\":7,\"allowReconnect\":true}");
+    let (status, said) = client.code();
+    assert_eq!(status, 1, "{said}");
+    assert!(said.contains("FF4004") && said.contains("reconnect  allowed"), "{said}");
+    let (status, said) = server.process.code();
+    assert_eq!(status, 0, "{said}");
+    assert!(said.contains("draining 1 connections") && said.contains("drained in"), "{said}");
+}
+
+#[test]
+fn while_it_drains_it_is_not_ready_and_a_second_term_stops_it() {
+    let server = Server::serve(&["--drain-period", "1m"]);
+    let mut client = server.spawn("listen", &[]);
+    client.line("connected");
+    // A client that does not read cannot answer the farewell, so the drain has to wait for it.
+    client.signal(Signal::STOP);
+    server.process.signal(Signal::TERM);
+    let deadline = Instant::now() + SOON;
+    let answer = loop {
+        let answer = get(server.admin, "/readyz");
+        if answer.status != 200 || Instant::now() > deadline {
+            break answer;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    };
+    assert_eq!(answer.status, 503, "{answer:?}");
+    assert!(answer.body.contains("FF3007") && answer.body.contains("draining"), "{}", answer.body);
+    assert_eq!(get(server.admin, "/health").status, 503);
+    assert_eq!(get(server.admin, "/livez").status, 200);
+    server.process.signal(Signal::TERM);
+    let (status, said) = server.process.code();
+    assert_eq!(status, 130, "{said}");
+    assert!(said.contains("stopped without farewell"), "{said}");
+}
+
+#[test]
+fn int_stops_serve_with_130_and_dev_with_0() {
+    for (server, expected) in [(Server::serve(&[]), 130), (Server::dev(&[]), 0)] {
+        server.process.signal(Signal::INT);
+        let (status, said) = server.process.code();
+        assert_eq!(status, expected, "{said}");
+    }
+}
+
+#[test]
+fn serve_prints_its_plan_and_honours_its_limit() {
+    let mut process = Fanfare::start(&[
+        "serve",
+        "--listen",
+        "127.0.0.1:0",
+        "--admin",
+        "127.0.0.1:0",
+        "--shards",
+        "2",
+        "--connections-max",
+        "7",
+    ]);
+    let plan = process.line("plan");
+    assert!(plan.contains("connections_max 7 "), "{plan}");
+    process.line("hub   demo at /demo · clients may not publish");
+    process.line("ready in");
+}
+
+#[test]
+fn dev_tells_capacity_bottleneck_and_how_to_leave() {
+    let mut process = Fanfare::start(&["dev", "--port", "0"]);
+    assert!(process.line("fanfare").contains("loopback only"));
+    let room = process.line("room for");
+    assert!(room.contains("connections (limited by"), "{room}");
+    assert!(process.line("ready in").contains("quit"));
+}
+
+#[test]
+fn a_taken_port_is_named_with_a_remedy_and_status_5() {
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = taken.local_addr().expect("an address").to_string();
+    let (status, said) = Fanfare::start(&["serve", "--listen", &address, "--admin", "127.0.0.1:0"]).code();
+    assert_eq!(status, 5, "{said}");
+    assert!(said.contains("error FF2") && said.contains(&address) && said.contains("fix"), "{said}");
+    let (status, said) = Fanfare::start(&["serve", "--listen", "127.0.0.1:0", "--admin", &address]).code();
+    assert_eq!(status, 5, "{said}");
+    assert!(said.contains("FF2003") && said.contains(&address) && said.contains("--admin"), "{said}");
+}
+
+#[test]
+fn bad_flags_end_with_2_and_name_what_would_do() {
+    for (arguments, parts) in [
+        (&["serve", "--drain-period", "10"][..], &["FF1002", "--drain-period", "unit"][..]),
+        (&["serve", "--lisen", "127.0.0.1:1"], &["FF1001", "--lisen", "--listen"]),
+        (&["dev", "--port", "65535"], &["FF1002", "--port", "65535"]),
+        (&["dev", "--hub", "a", "--hub", "a"], &["FF1006", "--hub a"]),
+        (&["send", "--all", "greet", "hello"], &["FF1007", "argument 1", "'\"hello\"'"]),
+        (&["listen", "--url", "https://x"], &["FF1008", "TLS"]),
+        (&["bogus"], &["FF1005", "bogus"]),
+    ] {
+        let (status, said) = Fanfare::start(arguments).code();
+        assert_eq!(status, 2, "{arguments:?}: {said}");
+        for part in parts {
+            assert!(said.contains(part), "{part} is not in\n{said}");
+        }
+    }
+}
+
+#[test]
+fn help_and_version_go_to_standard_output_with_0() {
+    for (arguments, part) in [(&[][..], "try"), (&["version"], "fanfare 0."), (&["help", "serve"], "--client-publish")]
+    {
+        let (status, said) = Fanfare::start(arguments).code();
+        assert_eq!(status, 0, "{said}");
+        assert!(said.contains(part), "{said}");
+    }
+}
