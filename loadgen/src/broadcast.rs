@@ -281,6 +281,9 @@ impl Measured {
         report.verdict = Verdict::of(&Evidence {
             window: load.is_window(),
             busy_ratio: self.spent.busy_ratio,
+            waiting_ratio: self.spent.waiting_ratio,
+            wanting_ratio: self.spent.wanting_ratio,
+            server_waiting_ratio: self.spent.server_waiting_ratio,
             send_delay_p99_us: latencies.send_delay.at_us(0.99),
             measured_p99_us: latencies.from_intended.at_us(0.99),
             pushed_back: self.pushed_back,

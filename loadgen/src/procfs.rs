@@ -17,12 +17,35 @@ fn page_bytes() -> u64 {
 /// CPU and memory of the server's processes at one moment.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ProcessSample {
-    /// On-CPU nanoseconds by thread (`/proc/PID/task/TID/schedstat`), empty when the kernel does not say.
-    threads_ns: BTreeMap<(u32, u32), u64>,
+    /// By thread (`/proc/PID/task/TID/schedstat`), empty when the kernel does not say.
+    threads: BTreeMap<(u32, u32), Scheduled>,
     /// User + system time of whole processes, 10 ms steps.
     stat: Duration,
     /// Memory, summed over the processes.
     pub memory: Memory,
+}
+
+/// What the scheduler did with a thread.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Scheduled {
+    /// On a CPU, nanoseconds.
+    pub running_ns: u64,
+    /// Ready, but waiting for a CPU, nanoseconds.
+    pub waiting_ns: u64,
+}
+
+impl Scheduled {
+    fn parse(text: &str) -> Option<Self> {
+        let mut words = text.split_whitespace().map(|word| word.parse().ok());
+        Some(Self { running_ns: words.next()??, waiting_ns: words.next()?? })
+    }
+
+    fn since(self, earlier: Self) -> Self {
+        Self {
+            running_ns: self.running_ns.saturating_sub(earlier.running_ns),
+            waiting_ns: self.waiting_ns.saturating_sub(earlier.waiting_ns),
+        }
+    }
 }
 
 /// Memory of the server's processes.
@@ -51,28 +74,34 @@ impl ProcessSample {
                 let Some(tid) = task.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
                 // A thread may end between the listing and the reading.
                 let Ok(text) = fs::read_to_string(task.path().join("schedstat")) else { continue };
-                if let Some(ns) = text.split_whitespace().next().and_then(|word| word.parse().ok()) {
-                    sample.threads_ns.insert((pid, tid), ns);
+                if let Some(scheduled) = Scheduled::parse(&text) {
+                    sample.threads.insert((pid, tid), scheduled);
                 }
             }
         }
         Ok(sample)
     }
 
-    /// Nanoseconds one thread has run since `earlier`; 0 when it was not in both samples.
-    pub fn thread_ns_since(&self, earlier: &Self, pid: u32, thread: u32) -> u64 {
-        let at = |sample: &Self| sample.threads_ns.get(&(pid, thread)).copied();
-        at(self).zip(at(earlier)).map_or(0, |(now, before)| now.saturating_sub(before))
+    /// What the scheduler did with one thread since `earlier`; nothing when it was not in both samples.
+    pub fn thread_since(&self, earlier: &Self, pid: u32, thread: u32) -> Scheduled {
+        let at = |sample: &Self| sample.threads.get(&(pid, thread)).copied();
+        at(self).zip(at(earlier)).map_or(Scheduled::default(), |(now, before)| now.since(before))
+    }
+
+    /// The longest that any one thread has waited for a CPU since `earlier`.
+    pub fn longest_wait_since(&self, earlier: &Self) -> Duration {
+        let waits = self.threads.keys().map(|&(pid, thread)| self.thread_since(earlier, pid, thread).waiting_ns);
+        Duration::from_nanos(waits.max().unwrap_or(0))
     }
 
     /// CPU time used since `earlier`. Nanosecond figures when no thread has ended in between, else 10 ms steps.
     pub fn cpu_since(&self, earlier: &Self) -> Duration {
-        let all_alive = earlier.threads_ns.keys().all(|thread| self.threads_ns.contains_key(thread));
-        if self.threads_ns.is_empty() || !all_alive {
+        let all_alive = earlier.threads.keys().all(|thread| self.threads.contains_key(thread));
+        if self.threads.is_empty() || !all_alive {
             return self.stat.saturating_sub(earlier.stat);
         }
-        let sum = |threads: &BTreeMap<_, u64>| threads.values().sum::<u64>();
-        Duration::from_nanos(sum(&self.threads_ns).saturating_sub(sum(&earlier.threads_ns)))
+        let sum = |sample: &Self| sample.threads.values().map(|thread| thread.running_ns).sum::<u64>();
+        Duration::from_nanos(sum(self).saturating_sub(sum(earlier)))
     }
 }
 
@@ -182,12 +211,20 @@ mod tests {
         let pid = std::process::id();
         let before = ProcessSample::take(&[pid]).expect("own pid");
         assert!(before.memory.rss_bytes > 0 && before.memory.threads > 0);
-        let until = crate::os::thread_cpu() + Duration::from_millis(30);
-        while crate::os::thread_cpu() < until {
-            std::hint::spin_loop();
+        // Counted by the scheduler itself, so this ends however loaded the machine is.
+        let mut used = Duration::ZERO;
+        while used < Duration::from_millis(20) {
+            used = ProcessSample::take(&[pid]).expect("own pid").cpu_since(&before);
         }
-        let used = ProcessSample::take(&[pid]).expect("own pid").cpu_since(&before);
-        assert!(used >= Duration::from_millis(20), "{used:?}");
+        let now = ProcessSample::take(&[pid]).expect("own pid");
+        assert!(now.longest_wait_since(&now).is_zero());
+    }
+
+    #[test]
+    fn the_scheduler_says_how_long_a_thread_ran_and_waited() {
+        let found = Scheduled::parse("2651514 77 12\n").expect("two figures");
+        assert_eq!(found, Scheduled { running_ns: 2_651_514, waiting_ns: 77 });
+        assert_eq!(Scheduled::parse("nonsense"), None);
     }
 
     #[test]

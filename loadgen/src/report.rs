@@ -177,6 +177,8 @@ pub struct ServerReport {
     pub cpu_s: f64,
     /// Cores used on average in that period.
     pub cores: f64,
+    /// Part of that period its most delayed thread was ready but had no CPU, 0 to 1.
+    pub waiting_ratio: f64,
     /// CPU per delivery, publishers' echoes included in the deliveries.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cpu_us_per_delivery: Option<f64>,
@@ -217,6 +219,8 @@ pub struct GeneratorReport {
     pub cpu_s: f64,
     /// The busiest core or thread.
     pub busy_ratio: f64,
+    /// Part of the period its most delayed worker was ready but had no CPU, 0 to 1.
+    pub waiting_ratio: f64,
     /// Own lateness, microseconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub send_delay_us: Option<Summary>,
@@ -400,9 +404,10 @@ impl Report {
         }
         write!(
             out,
-            " | {:.2} s CPU, busiest {:.0} % | {:.0} B per connection",
+            " | {:.2} s CPU, busiest {:.0} %, waiting for a CPU {:.0} % | {:.0} B per connection",
             generator.cpu_s,
             generator.busy_ratio * 100.0,
+            generator.waiting_ratio * 100.0,
             generator.bytes_per_connection
         )?;
         match &generator.send_delay_us {

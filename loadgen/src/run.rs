@@ -25,8 +25,11 @@ use std::time::{Duration, Instant};
 /// How often the coordinator looks at the board.
 pub(crate) const LOOK: Duration = Duration::from_millis(5);
 
-/// How long farewells may take.
+/// How long farewells may take, however few there are.
 const FAREWELL_LIMIT: Duration = Duration::from_secs(10);
+
+/// Farewells that any server manages in a second.
+const FAREWELLS_PER_S: u32 = 2_000;
 
 /// Does the job. The report says how it went; `Err` means that there is nothing to report.
 pub fn run(job: Job) -> Result<Report, Failure> {
@@ -80,7 +83,13 @@ pub(crate) struct Spent {
     pub(crate) own_cpu_s: f64,
     /// The busiest core or thread.
     pub(crate) busy_ratio: f64,
+    /// The worker that waited longest for a CPU.
+    pub(crate) waiting_ratio: f64,
+    /// The largest sum of both of one worker.
+    pub(crate) wanting_ratio: f64,
     pub(crate) server_cpu_s: Option<f64>,
+    /// The server's thread that waited longest for a CPU.
+    pub(crate) server_waiting_ratio: f64,
     pub(crate) server_memory: Memory,
 }
 
@@ -206,7 +215,8 @@ impl Run {
     /// Says good-bye on all connections and waits for the ends.
     fn farewell(&mut self) -> Result<(), Failure> {
         self.shared().set_stage(Stage::Close);
-        let until = Instant::now() + FAREWELL_LIMIT;
+        let more = Duration::from_secs(u64::from(self.setup.job.fleet.connections / FAREWELLS_PER_S));
+        let until = Instant::now() + FAREWELL_LIMIT + more;
         self.wait(|shared| {
             let left = shared.sum_u32(|w| &w.occupied);
             let over = left == 0 && shared.all_in(Stage::Close) || Instant::now() > until;
@@ -260,11 +270,15 @@ impl Run {
         let pid = std::process::id();
         let cores = &self.setup.job.fleet.cores;
         let mut by_core = vec![0.0; cores.len()];
-        let mut busiest: f64 = 0.0;
+        let (mut busiest, mut waiting, mut wanting): (f64, f64, f64) = (0.0, 0.0, 0.0);
         for (index, worker) in self.shared().counters.iter().enumerate() {
             let thread = worker.thread.load(Ordering::Acquire);
-            let ratio = to.own.thread_ns_since(&from.own, pid, thread) as f64 / 1e9 / wall_s;
+            let scheduled = to.own.thread_since(&from.own, pid, thread);
+            let ratio = scheduled.running_ns as f64 / 1e9 / wall_s;
+            let waited = scheduled.waiting_ns as f64 / 1e9 / wall_s;
             busiest = busiest.max(ratio);
+            waiting = waiting.max(waited);
+            wanting = wanting.max(ratio + waited);
             if !cores.is_empty() {
                 let sum: &mut f64 = &mut by_core[index % cores.len()];
                 *sum += ratio;
@@ -276,15 +290,22 @@ impl Run {
             wall_s,
             own_cpu_s: to.own.cpu_since(&from.own).as_secs_f64(),
             busy_ratio: busiest,
+            waiting_ratio: waiting,
+            wanting_ratio: wanting,
             server_cpu_s: server.map(|(to, from)| to.cpu_since(from).as_secs_f64()),
+            server_waiting_ratio: server.map_or(0.0, |(to, from)| to.longest_wait_since(from).as_secs_f64() / wall_s),
             server_memory: to.server.as_ref().map(|sample| sample.memory).unwrap_or_default(),
         }
     }
 
     fn judge_connect(&self, cost: &Spent) -> Verdict {
         let mut verdict = Verdict::default();
-        if cost.busy_ratio > BUSY_RATIO_MAX {
-            let text = format!("the generator was {:.0} % busy while connecting", cost.busy_ratio * 100.0);
+        if cost.wanting_ratio.max(cost.busy_ratio) > BUSY_RATIO_MAX {
+            let text = format!(
+                "the generator ran {:.0} % and waited for a CPU {:.0} % of the time while connecting",
+                cost.busy_ratio * 100.0,
+                cost.waiting_ratio * 100.0
+            );
             if self.setup.job.fleet.connect_rate.is_some() {
                 verdict.reasons.push(format!("{text}: use more --cores or a lower --connect-rate"));
             } else {
@@ -331,6 +352,7 @@ impl Run {
         let server = spent.server_cpu_s.map(|cpu_s| ServerReport {
             cpu_s,
             cores: cpu_s / spent.wall_s,
+            waiting_ratio: spent.server_waiting_ratio,
             cpu_us_per_delivery: None,
             cpu_us_per_connection: cost.server_cpu_s.map(|cpu_s| cpu_s * 1e6 / opened),
             memory: spent.server_memory,
@@ -343,6 +365,7 @@ impl Run {
             cores: job.fleet.cores.clone(),
             cpu_s: spent.own_cpu_s,
             busy_ratio: spent.busy_ratio,
+            waiting_ratio: spent.waiting_ratio,
             bytes_per_connection: own_now.saturating_sub(own_before) as f64 / f64::from(job.fleet.connections),
             ..GeneratorReport::default()
         };

@@ -5,6 +5,9 @@ use serde::Serialize;
 /// A core busier than this is not waiting for the server any more.
 pub const BUSY_RATIO_MAX: f64 = 0.90;
 
+/// Waiting for a CPU for more than this part of the time is worth a note.
+pub const WAITING_RATIO_NOTED: f64 = 0.05;
+
 /// The generator's own lateness may be this part of what it measures.
 pub const SEND_DELAY_PART_MAX: f64 = 0.10;
 
@@ -18,6 +21,12 @@ pub struct Evidence {
     pub window: bool,
     /// The busiest core or thread of the generator, 0 to 1.
     pub busy_ratio: f64,
+    /// The part of the time its most delayed worker was ready but had no CPU, 0 to 1.
+    pub waiting_ratio: f64,
+    /// The largest sum of running and waiting of one worker.
+    pub wanting_ratio: f64,
+    /// The same waiting of the server, when it was sampled.
+    pub server_waiting_ratio: f64,
     /// Own lateness, 99th percentile, microseconds.
     pub send_delay_p99_us: u64,
     /// From the planned time, 99th percentile, microseconds.
@@ -61,6 +70,7 @@ impl Verdict {
                 BUSY_RATIO_MAX * 100.0
             ));
         }
+        verdict.judge_waiting(evidence);
         if evidence.pushed_back > 0 && !evidence.window {
             verdict.notes.push(format!(
                 "{} bursts waited because the server did not take them: it is beyond its capacity",
@@ -85,6 +95,22 @@ impl Verdict {
         verdict.valid = verdict.reasons.is_empty();
         verdict
     }
+
+    /// Somebody else on the cores: a starved generator sees late what came in time.
+    fn judge_waiting(&mut self, evidence: &Evidence) {
+        let percent = |ratio: f64| format!("{:.0} %", ratio * 100.0);
+        let starved = evidence.wanting_ratio > BUSY_RATIO_MAX && evidence.busy_ratio <= BUSY_RATIO_MAX;
+        let waited = format!("the generator waited for a CPU {} of the time", percent(evidence.waiting_ratio));
+        if starved && !evidence.window {
+            self.reasons.push(format!("{waited} and ran {}: something else runs there", percent(evidence.busy_ratio)));
+        } else if evidence.waiting_ratio > WAITING_RATIO_NOTED {
+            self.notes.push(format!("{waited}: latencies include that"));
+        }
+        if evidence.server_waiting_ratio > WAITING_RATIO_NOTED {
+            let waited = percent(evidence.server_waiting_ratio);
+            self.notes.push(format!("a thread of the server waited for a CPU {waited} of the time"));
+        }
+    }
 }
 
 #[cfg(test)]
@@ -94,6 +120,9 @@ mod tests {
     const FINE: Evidence = Evidence {
         window: false,
         busy_ratio: 0.4,
+        waiting_ratio: 0.01,
+        wanting_ratio: 0.41,
+        server_waiting_ratio: 0.0,
         send_delay_p99_us: 30,
         measured_p99_us: 4_000,
         pushed_back: 0,
@@ -116,9 +145,18 @@ mod tests {
     #[test]
     fn each_way_of_being_the_bottleneck_is_named() {
         assert!(reasons(Evidence { busy_ratio: 0.95, ..FINE })[0].contains("95 % busy"));
+        let starved = Evidence { waiting_ratio: 0.7, wanting_ratio: 0.95, busy_ratio: 0.25, ..FINE };
+        assert!(reasons(starved)[0].contains("waited for a CPU 70 % of the time and ran 25 %"));
         assert!(reasons(Evidence { send_delay_p99_us: 500, ..FINE })[0].contains("own send delay"));
         assert!(reasons(Evidence { deliveries: 0, ..FINE })[0].contains("nothing was delivered"));
         assert!(reasons(Evidence { published: 3, ..FINE })[0].contains("3 of 10"));
+    }
+
+    #[test]
+    fn waiting_for_a_cpu_is_noted_on_both_sides() {
+        let verdict = Verdict::of(&Evidence { waiting_ratio: 0.2, server_waiting_ratio: 0.3, ..FINE });
+        assert!(verdict.valid);
+        assert_eq!(verdict.notes.len(), 2, "{verdict:?}");
     }
 
     #[test]

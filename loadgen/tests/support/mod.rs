@@ -3,7 +3,6 @@
 use fanfare_protocol::cursor::{Progress, Sink};
 use fanfare_protocol::http::head::{BodyLength, HeadLimits, RequestHead, parse_request};
 use fanfare_protocol::hub::{self, Format, Message, Payload, Value};
-use fanfare_protocol::negotiate;
 use fanfare_protocol::ws::decoder::{Decoder, Event, Role};
 use fanfare_protocol::ws::encode::{MessageWriter, write_close};
 use fanfare_protocol::ws::{DataKind, handshake};
@@ -122,7 +121,6 @@ fn answer_post(room: &Room, socket: &mut TcpStream, path: &str, body: &[u8]) -> 
     let mut answer = Vec::new();
     if path.ends_with("/negotiate") {
         answer.extend_from_slice(b"{\"negotiateVersion\":1,\"connectionId\":\"c\",\"connectionToken\":\"tok\",\"availableTransports\":[{\"transport\":\"WebSockets\",\"transferFormats\":[\"Text\",\"Binary\"]}]}");
-        let _: Option<negotiate::Transport> = None;
     } else if path == "/publish" {
         publish(room, body);
     } else {
