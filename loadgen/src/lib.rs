@@ -1,1 +1,93 @@
-//! Load generator for SignalR and WebSocket servers.
+//! Load generator for SignalR and WebSocket servers: open loop, a ledger for every receiver, every payload verified.
+//!
+//! ```text
+//!  cli -> job            flags, checked before a socket is opened
+//!  run, broadcast        the coordinator: stages, samples of both sides, report
+//!    | shared            the board between them: figures, plans, finished tracks
+//!  worker                one thread, one ring: the turn
+//!    opening             empty slot -> open connection -> end
+//!    sending, outgoing   one send per connection at a time; bytes in a log of their own
+//!    publishing          follows the plan: stamp, encode, send
+//!    reader -> ledger    compares deliveries in place, then books them per receiver
+//!             latency    times per message, merged over workers into histograms
+//!  procfs, baseline      what the server and the kernel pay
+//!  verdict, threshold, report
+//! ```
+//!
+//! It runs on the engine's `io` rooms with direct descriptors, so that a fleet is not bound by the descriptor limit
+//! and an idle connection costs a few dozen bytes.
+#![forbid(unsafe_code)]
+
+mod baseline;
+mod broadcast;
+pub mod cli;
+pub mod client;
+pub mod failure;
+pub mod job;
+pub mod latency;
+pub mod ledger;
+mod opening;
+mod os;
+mod outgoing;
+pub mod payload;
+pub mod plan;
+pub mod procfs;
+mod progress;
+mod publishing;
+pub mod quantity;
+pub mod reader;
+pub mod report;
+mod run;
+mod sending;
+pub mod shared;
+mod stalled;
+pub mod target;
+pub mod threshold;
+pub mod verdict;
+pub mod wire;
+pub mod worker;
+
+use crate::cli::Command;
+use crate::failure::{Exit, Failure};
+use crate::report::Report;
+use std::io::Write;
+use std::path::Path;
+use std::process::ExitCode;
+
+pub use crate::run::run;
+
+/// Runs one command as its own program would: progress and errors on standard error, the summary (or the JSON, with
+/// `--json -`) on standard output. The exit code is that of [`failure::Exit`].
+pub fn execute(command: Command) -> ExitCode {
+    let exit = match command.into_job().and_then(|job| {
+        let json = job.output.json.clone();
+        let report = run(job)?;
+        write_report(&report, json.as_deref())?;
+        Ok(report.exit())
+    }) {
+        Ok(exit) => exit,
+        Err(failure) => {
+            // Nowhere is left to report that standard error is gone.
+            let _ = writeln!(std::io::stderr(), "{failure}");
+            failure.exit
+        }
+    };
+    ExitCode::from(exit.code())
+}
+
+fn write_report(report: &Report, json: Option<&Path>) -> Result<(), Failure> {
+    let unwritten = |place: &Path, error: &dyn std::fmt::Display| {
+        let cause = format!("the result cannot be written: {error}");
+        Failure::new(Exit::Failed, cause, place.display().to_string(), "choose a writable file with --json")
+    };
+    let stdout = Path::new("-");
+    if let Some(path) = json {
+        let mut text = serde_json::to_string_pretty(report).map_err(|error| unwritten(path, &error))?;
+        text.push('\n');
+        if path == stdout {
+            return std::io::stdout().write_all(text.as_bytes()).map_err(|error| unwritten(path, &error));
+        }
+        std::fs::write(path, text).map_err(|error| unwritten(path, &error))?;
+    }
+    std::io::stdout().write_all(report.summary().as_bytes()).map_err(|error| unwritten(stdout, &error))
+}

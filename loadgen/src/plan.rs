@@ -1,0 +1,178 @@
+//! What to send when. The whole plan follows from its options: nothing about the run can move a send time.
+
+use crate::payload::Random;
+
+/// How bursts are spaced in an open loop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Arrival {
+    /// Equal distances.
+    Even,
+    /// Exponential distances with the same mean: what independent senders look like together.
+    Poisson,
+}
+
+/// Where a plan ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Until {
+    /// After this many messages.
+    Messages(u64),
+    /// At the first burst due after this long.
+    Elapsed {
+        /// Nanoseconds from the start of the plan.
+        ns: u64,
+    },
+}
+
+/// Who decides the pace.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Pace {
+    /// Send times are fixed beforehand: `messages_per_s` over all publishers.
+    Open {
+        /// Messages, not bursts.
+        messages_per_s: f64,
+        /// Spacing.
+        arrival: Arrival,
+    },
+    /// The next burst goes out when every receiver has the last one. For CPU per delivery, not for latency.
+    Window,
+}
+
+/// Everything a plan is made of.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct PlanOptions {
+    /// Open or closed loop.
+    pub pace: Pace,
+    /// Messages published together, in one write.
+    pub burst: u32,
+    /// Bursts go round these.
+    pub publishers: u16,
+    /// End.
+    pub until: Until,
+    /// Same seed, same plan.
+    pub seed: u64,
+}
+
+/// One write of one publisher.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Burst {
+    /// When, in nanoseconds from the start of the plan. Always 0 with [`Pace::Window`].
+    pub at_ns: u64,
+    /// By whom.
+    pub publisher: u16,
+    /// How many messages, at least 1, fewer than asked only at the end.
+    pub messages: u32,
+}
+
+/// Yields the bursts in order of time.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    options: PlanOptions,
+    random: Random,
+    bursts: u64,
+    messages: u64,
+    next_ns: f64,
+}
+
+impl Plan {
+    /// `burst` and `publishers` are at least 1.
+    pub fn new(options: PlanOptions) -> Self {
+        let mut random = Random::new(options.seed);
+        // The first burst of an open loop comes at a seeded phase, so that two runs with different seeds do not
+        // meet the server's own timers at the same point.
+        let next_ns = match options.pace {
+            Pace::Open { messages_per_s, .. } => random.next_unit() * gap_ns(messages_per_s, options.burst),
+            Pace::Window => 0.0,
+        };
+        Self { options, random, bursts: 0, messages: 0, next_ns }
+    }
+
+    /// Whether the next burst waits for the last one.
+    pub fn is_window(&self) -> bool {
+        self.options.pace == Pace::Window
+    }
+
+    /// When a window plan with a time limit must stop, since its bursts carry no time of their own.
+    pub fn window_ends_ns(&self) -> Option<u64> {
+        match (self.options.pace, self.options.until) {
+            (Pace::Window, Until::Elapsed { ns }) => Some(ns),
+            _ => None,
+        }
+    }
+}
+
+fn gap_ns(messages_per_s: f64, burst: u32) -> f64 {
+    1e9 * f64::from(burst) / messages_per_s
+}
+
+impl Iterator for Plan {
+    type Item = Burst;
+
+    fn next(&mut self) -> Option<Burst> {
+        let at_ns = self.next_ns as u64;
+        let messages = match self.options.until {
+            Until::Messages(max) if self.messages >= max => return None,
+            Until::Messages(max) => (max - self.messages).min(u64::from(self.options.burst)) as u32,
+            Until::Elapsed { ns } if at_ns >= ns => return None,
+            Until::Elapsed { .. } => self.options.burst,
+        };
+        let publisher = (self.bursts % u64::from(self.options.publishers)) as u16;
+        self.bursts += 1;
+        self.messages += u64::from(messages);
+        if let Pace::Open { messages_per_s, arrival } = self.options.pace {
+            let gap = gap_ns(messages_per_s, self.options.burst);
+            self.next_ns += match arrival {
+                Arrival::Even => gap,
+                Arrival::Poisson => -self.random.next_unit().ln() * gap,
+            };
+        }
+        Some(Burst { at_ns, publisher, messages })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn open(rate: f64, arrival: Arrival, until: Until, seed: u64) -> PlanOptions {
+        let pace = Pace::Open { messages_per_s: rate, arrival };
+        PlanOptions { pace, burst: 4, publishers: 3, until, seed }
+    }
+
+    #[test]
+    fn even_spacing_is_even_and_ends_with_the_last_message() {
+        let bursts: Vec<Burst> = Plan::new(open(1000.0, Arrival::Even, Until::Messages(10), 7)).collect();
+        assert_eq!(bursts.iter().map(|b| b.messages).collect::<Vec<_>>(), [4, 4, 2]);
+        assert_eq!(bursts.iter().map(|b| b.publisher).collect::<Vec<_>>(), [0, 1, 2]);
+        let gaps: Vec<u64> = bursts.windows(2).map(|pair| pair[1].at_ns - pair[0].at_ns).collect();
+        assert!(gaps.iter().all(|gap| gap.abs_diff(4_000_000) <= 1), "{gaps:?}");
+        assert!(bursts[0].at_ns <= 4_000_000);
+    }
+
+    #[test]
+    fn time_limited_plans_hold_the_rate() {
+        for arrival in [Arrival::Even, Arrival::Poisson] {
+            let until = Until::Elapsed { ns: 100_000_000_000 };
+            let messages: u64 = Plan::new(open(500.0, arrival, until, 11)).map(|b| u64::from(b.messages)).sum();
+            assert!(messages.abs_diff(50_000) < 2_500, "{arrival:?}: {messages}");
+        }
+    }
+
+    #[test]
+    fn one_seed_one_plan() {
+        let plan = |seed| Plan::new(open(500.0, Arrival::Poisson, Until::Messages(400), seed)).collect::<Vec<_>>();
+        assert_eq!(plan(1), plan(1));
+        assert_ne!(plan(1), plan(2));
+        assert!(plan(1).windows(2).all(|pair| pair[0].at_ns <= pair[1].at_ns));
+    }
+
+    #[test]
+    fn a_window_plan_has_no_times_of_its_own() {
+        let options = PlanOptions { pace: Pace::Window, burst: 16, publishers: 1, until: Until::Messages(40), seed: 1 };
+        let plan = Plan::new(options);
+        assert!(plan.is_window());
+        assert_eq!(plan.window_ends_ns(), None);
+        let bursts: Vec<Burst> = plan.collect();
+        assert!(bursts.iter().all(|burst| burst.at_ns == 0));
+        assert_eq!(bursts.iter().map(|b| b.messages).collect::<Vec<_>>(), [16, 16, 8]);
+    }
+}

@@ -1,0 +1,198 @@
+//! What /proc tells about the server and about the kernel's own memory.
+
+use crate::failure::Failure;
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::fs;
+use std::time::Duration;
+
+/// Clock ticks per second of `/proc/PID/stat`: `USER_HZ`, 100 on every Linux architecture we run on.
+const TICKS_PER_SECOND: u64 = 100;
+
+/// Bytes per page as `/proc/net/sockstat` counts them.
+fn page_bytes() -> u64 {
+    rustix::param::page_size() as u64
+}
+
+/// CPU and memory of the server's processes at one moment.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ProcessSample {
+    /// On-CPU nanoseconds by thread (`/proc/PID/task/TID/schedstat`), empty when the kernel does not say.
+    threads_ns: BTreeMap<(u32, u32), u64>,
+    /// User + system time of whole processes, 10 ms steps.
+    stat: Duration,
+    /// Memory, summed over the processes.
+    pub memory: Memory,
+}
+
+/// Memory of the server's processes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Memory {
+    /// Resident set.
+    pub rss_bytes: u64,
+    /// Pages no other process maps (`smaps_rollup`: Private_Clean + Private_Dirty), shared-memory files included.
+    pub private_bytes: u64,
+    /// Anonymous pages alone.
+    pub anonymous_bytes: u64,
+    /// Threads.
+    pub threads: u64,
+}
+
+impl ProcessSample {
+    /// Samples all of `pids`.
+    pub fn take(pids: &[u32]) -> Result<Self, Failure> {
+        let mut sample = Self::default();
+        for &pid in pids {
+            let stat = read(pid, "stat")?;
+            sample.stat += stat_cpu(&stat).ok_or_else(|| unreadable(pid, "stat", "unexpected format"))?;
+            sample.memory.add(&memory(pid)?);
+            let tasks = fs::read_dir(format!("/proc/{pid}/task")).map_err(|error| unreadable(pid, "task", error))?;
+            for task in tasks.flatten() {
+                let Some(tid) = task.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
+                // A thread may end between the listing and the reading.
+                let Ok(text) = fs::read_to_string(task.path().join("schedstat")) else { continue };
+                if let Some(ns) = text.split_whitespace().next().and_then(|word| word.parse().ok()) {
+                    sample.threads_ns.insert((pid, tid), ns);
+                }
+            }
+        }
+        Ok(sample)
+    }
+
+    /// Nanoseconds one thread has run since `earlier`; 0 when it was not in both samples.
+    pub fn thread_ns_since(&self, earlier: &Self, pid: u32, thread: u32) -> u64 {
+        let at = |sample: &Self| sample.threads_ns.get(&(pid, thread)).copied();
+        at(self).zip(at(earlier)).map_or(0, |(now, before)| now.saturating_sub(before))
+    }
+
+    /// CPU time used since `earlier`. Nanosecond figures when no thread has ended in between, else 10 ms steps.
+    pub fn cpu_since(&self, earlier: &Self) -> Duration {
+        let all_alive = earlier.threads_ns.keys().all(|thread| self.threads_ns.contains_key(thread));
+        if self.threads_ns.is_empty() || !all_alive {
+            return self.stat.saturating_sub(earlier.stat);
+        }
+        let sum = |threads: &BTreeMap<_, u64>| threads.values().sum::<u64>();
+        Duration::from_nanos(sum(&self.threads_ns).saturating_sub(sum(&earlier.threads_ns)))
+    }
+}
+
+impl Memory {
+    fn add(&mut self, other: &Self) {
+        self.rss_bytes += other.rss_bytes;
+        self.private_bytes += other.private_bytes;
+        self.anonymous_bytes += other.anonymous_bytes;
+        self.threads += other.threads;
+    }
+}
+
+fn unreadable(pid: u32, file: &str, error: impl std::fmt::Display) -> Failure {
+    Failure::failed(
+        format!("cannot read /proc/{pid}/{file}: {error}"),
+        format!("--server-pid {pid}"),
+        "check that the server still runs under this pid and that this user may read it",
+    )
+}
+
+fn read(pid: u32, file: &str) -> Result<String, Failure> {
+    fs::read_to_string(format!("/proc/{pid}/{file}")).map_err(|error| unreadable(pid, file, error))
+}
+
+/// Fields 14 and 15, counted after the command name, which may hold blanks and parentheses.
+fn stat_cpu(stat: &str) -> Option<Duration> {
+    let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
+    let user: u64 = fields.get(11)?.parse().ok()?;
+    let system: u64 = fields.get(12)?.parse().ok()?;
+    Some(Duration::from_millis((user + system) * 1000 / TICKS_PER_SECOND))
+}
+
+fn memory(pid: u32) -> Result<Memory, Failure> {
+    let rollup = read(pid, "smaps_rollup")?;
+    let status = read(pid, "status")?;
+    let kib = |text: &str, key: &str| field(text, key).unwrap_or(0) * 1024;
+    Ok(Memory {
+        rss_bytes: kib(&rollup, "Rss:"),
+        private_bytes: kib(&rollup, "Private_Clean:") + kib(&rollup, "Private_Dirty:"),
+        anonymous_bytes: kib(&rollup, "Anonymous:"),
+        threads: field(&status, "Threads:").unwrap_or(0),
+    })
+}
+
+/// The number after `key` at the beginning of a line.
+fn field(text: &str, key: &str) -> Option<u64> {
+    let line = text.lines().find(|line| line.starts_with(key))?;
+    line[key.len()..].split_whitespace().next()?.parse().ok()
+}
+
+/// Memory the kernel uses for itself, system-wide.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct KernelSample {
+    /// `Slab` of /proc/meminfo.
+    pub slab_bytes: u64,
+    /// Pages queued in TCP sockets (`mem` of /proc/net/sockstat).
+    pub socket_bytes: u64,
+}
+
+impl KernelSample {
+    /// Samples the whole system.
+    pub fn take() -> Result<Self, Failure> {
+        let read = |path: &str| {
+            fs::read_to_string(path).map_err(|error| {
+                Failure::failed(format!("cannot read {path}: {error}"), path, "run where /proc is mounted")
+            })
+        };
+        Ok(Self::parse(&read("/proc/meminfo")?, &read("/proc/net/sockstat")?))
+    }
+
+    fn parse(meminfo: &str, sockstat: &str) -> Self {
+        let tcp = sockstat.lines().find_map(|line| line.strip_prefix("TCP:")).unwrap_or_default();
+        let mut words = tcp.split_whitespace().skip_while(|&word| word != "mem").skip(1);
+        let pages: u64 = words.next().and_then(|word| word.parse().ok()).unwrap_or(0);
+        Self { slab_bytes: field(meminfo, "Slab:").unwrap_or(0) * 1024, socket_bytes: pages * page_bytes() }
+    }
+
+    /// Growth since `earlier`, negative when the system gave memory back.
+    pub fn since(&self, earlier: &Self) -> i64 {
+        let sum = |sample: &Self| (sample.slab_bytes + sample.socket_bytes) as i64;
+        sum(self) - sum(earlier)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_with_parentheses_does_not_shift_the_fields() {
+        let stat = "42 (we) (ird) S 1 42 42 0 -1 4194560 100 0 0 0 150 50 0 0 20 0 1 0 5 6 7 8";
+        assert_eq!(stat_cpu(stat), Some(Duration::from_secs(2)));
+        assert_eq!(stat_cpu("nonsense"), None);
+    }
+
+    #[test]
+    fn kernel_memory_is_slab_plus_queued_bytes() {
+        let meminfo = "MemTotal: 1 kB\nSlab:            1000 kB\nSReclaimable: 9 kB\n";
+        let sockstat = "sockets: used 18\nTCP: inuse 1 orphan 0 tw 0 alloc 1 mem 3\nUDP: inuse 0 mem 7\n";
+        let sample = KernelSample::parse(meminfo, sockstat);
+        assert_eq!(sample, KernelSample { slab_bytes: 1_024_000, socket_bytes: 3 * page_bytes() });
+        assert_eq!(KernelSample::default().since(&sample), -(1_024_000 + 3 * page_bytes() as i64));
+    }
+
+    #[test]
+    fn this_process_can_be_sampled_and_its_work_shows() {
+        let pid = std::process::id();
+        let before = ProcessSample::take(&[pid]).expect("own pid");
+        assert!(before.memory.rss_bytes > 0 && before.memory.threads > 0);
+        let until = crate::os::thread_cpu() + Duration::from_millis(30);
+        while crate::os::thread_cpu() < until {
+            std::hint::spin_loop();
+        }
+        let used = ProcessSample::take(&[pid]).expect("own pid").cpu_since(&before);
+        assert!(used >= Duration::from_millis(20), "{used:?}");
+    }
+
+    #[test]
+    fn a_dead_pid_is_named() {
+        let failure = ProcessSample::take(&[u32::MAX - 1]).expect_err("no such process");
+        assert!(failure.place.contains("--server-pid"), "{failure}");
+    }
+}

@@ -1,0 +1,460 @@
+//! The result: one structure, written as JSON (the schema is in docs/bench.md) and as a summary for people.
+
+use crate::baseline::BaselineReport;
+use crate::client::PhasesSummary;
+use crate::failure::Exit;
+use crate::latency::Summary;
+use crate::ledger::Tally;
+use crate::procfs::Memory;
+use crate::quantity::{bytes_text, grouped, micros_text};
+use crate::stalled::StalledReport;
+use crate::threshold::{Checked, Threshold};
+use crate::verdict::Verdict;
+use serde::Serialize;
+use std::fmt::Write;
+
+/// Names the schema; the number grows when a field changes its meaning.
+pub const SCHEMA: &str = "fanfare-loadgen/1";
+
+/// Everything a run found out.
+#[derive(Clone, Debug, Serialize)]
+pub struct Report {
+    /// [`SCHEMA`].
+    pub schema: &'static str,
+    /// `connect`, `idle` or `broadcast`.
+    pub command: &'static str,
+    /// As given.
+    pub target: String,
+    /// As given.
+    pub dialect: String,
+    /// As given.
+    pub seed: u64,
+    /// Receivers asked for.
+    pub connections: u32,
+    /// Setting up and closing.
+    pub connect: ConnectReport,
+    /// What was published and received.
+    #[serde(flatten)]
+    pub broadcast: Option<BroadcastReport>,
+    /// The server's processes, when given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub server: Option<ServerReport>,
+    /// Kernel memory.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kernel: Option<KernelReport>,
+    /// This process.
+    pub generator: GeneratorReport,
+    /// Readers that did not read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stalled: Option<StalledReport>,
+    /// What had to be reached.
+    pub thresholds: Vec<Checked>,
+    /// Whether the figures mean anything.
+    pub verdict: Verdict,
+}
+
+/// Connections.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct ConnectReport {
+    /// Receivers and publishers opened.
+    pub opened: u32,
+    /// Not opened.
+    pub failed: u32,
+    /// Opened and lost before the end.
+    pub lost: u32,
+    /// From the first packet to the last connection open.
+    pub elapsed_s: f64,
+    /// Opened per second.
+    pub per_s: f64,
+    /// Phases of the receivers, microseconds.
+    pub phases_us: PhasesSummary,
+    /// What went wrong, and how often.
+    pub troubles: Vec<Trouble>,
+}
+
+/// One kind of trouble.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Trouble {
+    /// What.
+    pub what: String,
+    /// How often.
+    pub count: u64,
+}
+
+/// The load and what came of it.
+#[derive(Clone, Debug, Serialize)]
+pub struct BroadcastReport {
+    /// `open` or `window`.
+    pub pace: &'static str,
+    /// Messages per second asked for; absent in a window.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rate: Option<f64>,
+    /// Connections that publish.
+    pub publishers: u16,
+    /// Bytes of each payload.
+    pub payload_bytes: usize,
+    /// Messages in one write.
+    pub burst: u32,
+    /// Measured messages published.
+    pub messages: u64,
+    /// messages x connections.
+    pub expected: u64,
+    /// Different messages received, summed over the receivers.
+    pub deliveries: u64,
+    /// Published, never received.
+    pub missing: u64,
+    /// Received again.
+    pub duplicate: u64,
+    /// Received after a later one.
+    pub out_of_order: u64,
+    /// Received, but not as sent.
+    pub corrupt: u64,
+    /// Received later than the deadline.
+    pub late: u64,
+    /// Well-formed messages that were not ours.
+    pub strangers: u64,
+    /// Messages that came back to publishers.
+    pub publisher_echoes: u64,
+    /// The ledger of probe and warm-up.
+    pub warmup: TallyReport,
+    /// Length of the measured period, to the last delivery.
+    pub elapsed_s: f64,
+    /// deliveries / elapsed_s.
+    pub deliveries_per_s: f64,
+    /// Every delivery.
+    pub latency_us: LatencyReport,
+    /// Each message's first receiver.
+    pub first_receiver_us: Summary,
+    /// The receiver that made it half.
+    pub half_receiver_us: Summary,
+    /// The last receiver.
+    pub last_receiver_us: Summary,
+    /// From first to last.
+    pub spread_us: Summary,
+}
+
+/// A ledger in the report.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct TallyReport {
+    /// See [`Tally`].
+    pub received: u64,
+    /// See [`Tally`].
+    pub missing: u64,
+    /// See [`Tally`].
+    pub duplicate: u64,
+    /// See [`Tally`].
+    pub out_of_order: u64,
+    /// See [`Tally`].
+    pub corrupt: u64,
+}
+
+impl From<Tally> for TallyReport {
+    fn from(tally: Tally) -> Self {
+        let Tally { received, missing, duplicate, out_of_order, corrupt } = tally;
+        Self { received, missing, duplicate, out_of_order, corrupt }
+    }
+}
+
+impl TallyReport {
+    fn is_clean(&self) -> bool {
+        self.missing + self.duplicate + self.out_of_order + self.corrupt == 0
+    }
+}
+
+/// Latency of deliveries, microseconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub struct LatencyReport {
+    /// From the planned time: the honest one.
+    pub from_intended: Summary,
+    /// From the moment of sending.
+    pub from_actual: Summary,
+}
+
+/// The server's processes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub struct ServerReport {
+    /// User + system, in the measured period (`connect`: while connecting; `idle`: while holding).
+    pub cpu_s: f64,
+    /// Cores used on average in that period.
+    pub cores: f64,
+    /// CPU per delivery, publishers' echoes included in the deliveries.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cpu_us_per_delivery: Option<f64>,
+    /// CPU from the first packet to the last open connection, per connection.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cpu_us_per_connection: Option<f64>,
+    /// Memory at the end of the period.
+    #[serde(flatten)]
+    pub memory: Memory,
+    /// Growth of private memory since before the first connection, per connection.
+    pub bytes_per_connection: f64,
+}
+
+/// Kernel memory, system-wide growth since before the first connection (slab and queued bytes).
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct KernelReport {
+    /// Both ends, per connection.
+    pub bytes_per_connection_both_ends: f64,
+    /// The server's end alone; needs the baseline.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bytes_per_connection_server: Option<f64>,
+    /// Kernel and user memory of the server's end against a bare accepted socket.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ratio_to_bare_socket: Option<f64>,
+    /// The bare sockets.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub baseline: Option<BaselineReport>,
+}
+
+/// This process.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct GeneratorReport {
+    /// Threads, one ring each.
+    pub workers: u32,
+    /// Cores pinned to; empty: not pinned.
+    pub cores: Vec<usize>,
+    /// CPU in the measured period.
+    pub cpu_s: f64,
+    /// The busiest core or thread.
+    pub busy_ratio: f64,
+    /// Own lateness, microseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub send_delay_us: Option<Summary>,
+    /// Bursts that waited because the server did not take them.
+    pub pushed_back: u64,
+    /// Growth of private memory, per connection.
+    pub bytes_per_connection: f64,
+    /// Ring entries (system calls).
+    pub ring_enters: u64,
+    /// Receives.
+    pub ring_recvs: u64,
+}
+
+impl Report {
+    /// The figure a threshold names; `None` when this run has none.
+    pub fn figure(&self, metric: &str) -> Option<f64> {
+        let broadcast = self.broadcast.as_ref();
+        if let Some((distribution, point)) = metric.split_once('.') {
+            let summary = match distribution {
+                "from_intended" => broadcast?.latency_us.from_intended,
+                "from_actual" => broadcast?.latency_us.from_actual,
+                "first" => broadcast?.first_receiver_us,
+                "half" => broadcast?.half_receiver_us,
+                "last" => broadcast?.last_receiver_us,
+                "spread" => broadcast?.spread_us,
+                "send_delay" => self.generator.send_delay_us?,
+                _ => return None,
+            };
+            return if summary.count == 0 { None } else { summary.point(point) };
+        }
+        Some(match metric {
+            "missing" => broadcast?.missing as f64,
+            "duplicate" => broadcast?.duplicate as f64,
+            "out_of_order" => broadcast?.out_of_order as f64,
+            "corrupt" => broadcast?.corrupt as f64,
+            "late" => broadcast?.late as f64,
+            "deliveries" => broadcast?.deliveries as f64,
+            "connected" => f64::from(self.connect.opened),
+            "cpu_us_per_delivery" => self.server?.cpu_us_per_delivery?,
+            "cpu_us_per_connection" => self.server?.cpu_us_per_connection?,
+            "bytes_per_connection" => self.server?.bytes_per_connection,
+            _ => return None,
+        })
+    }
+
+    /// Checks the user's thresholds, and for a broadcast those that go without saying: a clean ledger. One that the
+    /// user gave for the same figure takes the place of ours.
+    pub fn check_thresholds(&mut self, given: &[Threshold]) {
+        let mut all = given.to_vec();
+        if self.broadcast.is_some() {
+            for metric in ["missing", "duplicate", "out_of_order", "corrupt"] {
+                if !given.iter().any(|threshold| threshold.metric() == metric) {
+                    all.extend(Threshold::parse(&format!("{metric}==0")));
+                }
+            }
+        }
+        self.thresholds = all.iter().map(|threshold| threshold.check(self.figure(threshold.metric()))).collect();
+        if let Some(warmup) = self.broadcast.as_ref().map(|broadcast| broadcast.warmup).filter(|w| !w.is_clean()) {
+            self.verdict.notes.push(format!(
+                "before measuring: {} missing, {} duplicate, {} out of order, {} corrupt",
+                warmup.missing, warmup.duplicate, warmup.out_of_order, warmup.corrupt
+            ));
+        }
+    }
+
+    /// How the process should end. Missed thresholds first: they are true whatever the generator did.
+    pub fn exit(&self) -> Exit {
+        let complete = self.broadcast.is_some() || self.connect.failed == 0 && self.connect.lost == 0;
+        if self.thresholds.iter().any(|checked| !checked.met) {
+            Exit::ThresholdMissed
+        } else if !self.verdict.valid {
+            Exit::Invalid
+        } else if !complete {
+            Exit::Failed
+        } else {
+            Exit::Done
+        }
+    }
+
+    /// The summary for people, without control characters.
+    pub fn summary(&self) -> String {
+        let mut out = String::new();
+        // Writing to a String cannot fail.
+        let _ = self.write_summary(&mut out);
+        out
+    }
+
+    fn write_summary(&self, out: &mut String) -> std::fmt::Result {
+        writeln!(out, "target    {} | {} | {} | seed {}", self.target, self.command, self.dialect, self.seed)?;
+        self.write_connect(out)?;
+        if let Some(broadcast) = &self.broadcast {
+            broadcast.write_summary(out)?;
+        }
+        self.write_costs(out)?;
+        if let Some(stalled) = &self.stalled {
+            writeln!(
+                out,
+                "stalled   {} readers | {} unread in their receive queues | {} seen closed",
+                stalled.connections,
+                bytes_text(stalled.unread_bytes),
+                stalled.seen_closed
+            )?;
+        }
+        for checked in &self.thresholds {
+            let value = checked.value.map_or("no such figure in this run".to_owned(), |value| format!("{value}"));
+            let word = if checked.met { "ok" } else { "MISSED" };
+            writeln!(out, "threshold {} | {word} | {value}", checked.threshold)?;
+        }
+        for note in &self.verdict.notes {
+            writeln!(out, "note      {note}")?;
+        }
+        for reason in &self.verdict.reasons {
+            writeln!(out, "invalid   {reason}")?;
+        }
+        writeln!(out, "verdict   {}", if self.verdict.valid { "valid" } else { "INVALID" })
+    }
+
+    fn write_connect(&self, out: &mut String) -> std::fmt::Result {
+        let connect = &self.connect;
+        writeln!(
+            out,
+            "connect   {} open in {:.2} s ({}/s) | failed {} | lost {}",
+            grouped(u64::from(connect.opened)),
+            connect.elapsed_s,
+            grouped(connect.per_s as u64),
+            connect.failed,
+            connect.lost
+        )?;
+        let phases = &connect.phases_us;
+        for (name, phase) in [
+            ("tcp", phases.tcp),
+            ("negotiate", phases.negotiate),
+            ("upgrade", phases.upgrade),
+            ("handshake", phases.handshake),
+            ("total", phases.total),
+            ("close", phases.close),
+        ] {
+            if let Some(phase) = phase {
+                writeln!(out, "  {name:<13} {}", line(&phase))?;
+            }
+        }
+        for trouble in &connect.troubles {
+            writeln!(out, "trouble   {} x {}", grouped(trouble.count), trouble.what)?;
+        }
+        Ok(())
+    }
+
+    fn write_costs(&self, out: &mut String) -> std::fmt::Result {
+        if let Some(server) = &self.server {
+            write!(out, "server    {:.2} s CPU ({:.2} cores)", server.cpu_s, server.cores)?;
+            if let Some(us) = server.cpu_us_per_delivery {
+                write!(out, " | {us:.3} us per delivery")?;
+            }
+            if let Some(us) = server.cpu_us_per_connection {
+                write!(out, " | {us:.1} us per connection")?;
+            }
+            writeln!(
+                out,
+                " | {} RSS, {} private, {:.0} B per connection | {} threads",
+                bytes_text(server.memory.rss_bytes),
+                bytes_text(server.memory.private_bytes),
+                server.bytes_per_connection,
+                server.memory.threads
+            )?;
+        }
+        if let Some(kernel) = &self.kernel {
+            write!(out, "kernel    {:.0} B per connection, both ends", kernel.bytes_per_connection_both_ends)?;
+            if let (Some(server), Some(baseline)) = (kernel.bytes_per_connection_server, kernel.baseline) {
+                write!(out, " | server's end {server:.0} B | bare socket {:.0} B", baseline.bare_socket_bytes)?;
+            }
+            if let Some(ratio) = kernel.ratio_to_bare_socket {
+                write!(out, " | kernel + user = {ratio:.3} x bare")?;
+            }
+            writeln!(out)?;
+        }
+        let generator = &self.generator;
+        write!(out, "generator {} workers", generator.workers)?;
+        if !generator.cores.is_empty() {
+            let cores: Vec<String> = generator.cores.iter().map(usize::to_string).collect();
+            write!(out, " on cores {}", cores.join(","))?;
+        }
+        write!(
+            out,
+            " | {:.2} s CPU, busiest {:.0} % | {:.0} B per connection",
+            generator.cpu_s,
+            generator.busy_ratio * 100.0,
+            generator.bytes_per_connection
+        )?;
+        match &generator.send_delay_us {
+            Some(delay) => writeln!(out, " | own delay p99 {}", micros_text(delay.p99)),
+            None => writeln!(out),
+        }
+    }
+}
+
+impl BroadcastReport {
+    fn write_summary(&self, out: &mut String) -> std::fmt::Result {
+        writeln!(
+            out,
+            "delivery  {} messages of {} = {} expected | {} received | {} missing | {} duplicate | {} out of order | {} corrupt | {} late",
+            grouped(self.messages),
+            bytes_text(self.payload_bytes as u64),
+            grouped(self.expected),
+            grouped(self.deliveries),
+            grouped(self.missing),
+            grouped(self.duplicate),
+            grouped(self.out_of_order),
+            grouped(self.corrupt),
+            grouped(self.late)
+        )?;
+        writeln!(out, "latency   from intended {}", line(&self.latency_us.from_intended))?;
+        writeln!(out, "          from actual   {}", line(&self.latency_us.from_actual))?;
+        for (name, summary) in [
+            ("first", &self.first_receiver_us),
+            ("half", &self.half_receiver_us),
+            ("last", &self.last_receiver_us),
+            ("spread", &self.spread_us),
+        ] {
+            writeln!(out, "fan-out   {name:<13} {}", line(summary))?;
+        }
+        let bytes_per_s = self.deliveries_per_s * self.payload_bytes as f64;
+        writeln!(
+            out,
+            "rate      {} deliveries/s | {}/s of payload | {:.2} s",
+            grouped(self.deliveries_per_s as u64),
+            bytes_text(bytes_per_s as u64),
+            self.elapsed_s
+        )
+    }
+}
+
+fn line(summary: &Summary) -> String {
+    format!(
+        "p50 {}  p90 {}  p99 {}  p99.9 {}  max {}",
+        micros_text(summary.p50),
+        micros_text(summary.p90),
+        micros_text(summary.p99),
+        micros_text(summary.p99_9),
+        micros_text(summary.max)
+    )
+}

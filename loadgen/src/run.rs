@@ -1,0 +1,457 @@
+//! The coordinator: starts the workers, leads them through the stages, samples both sides, makes the report.
+
+use crate::baseline::{Baseline, settled_sample};
+use crate::broadcast;
+use crate::client::Phases;
+use crate::failure::{Exit, Failure};
+use crate::job::{Job, SLOTS_PER_RING_MAX, Task};
+use crate::os;
+use crate::payload::{Padding, Random};
+use crate::procfs::{KernelSample, Memory, ProcessSample};
+use crate::progress::{Progress, connecting};
+use crate::report::{ConnectReport, GeneratorReport, KernelReport, Report, SCHEMA, ServerReport, Trouble};
+use crate::shared::{Shared, Stage};
+use crate::verdict::{BUSY_RATIO_MAX, Verdict};
+use crate::wire::Wire;
+use crate::worker::{Setup, Worker, WorkerReport, log_bytes, pool_for};
+use fanfare_engine::buf::Logs;
+use fanfare_engine::io::{RingFds, Uring, UringOptions};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+/// How often the coordinator looks at the board.
+pub(crate) const LOOK: Duration = Duration::from_millis(5);
+
+/// How long farewells may take.
+const FAREWELL_LIMIT: Duration = Duration::from_secs(10);
+
+/// Does the job. The report says how it went; `Err` means that there is nothing to report.
+pub fn run(job: Job) -> Result<Report, Failure> {
+    if let Some(&core) = job.fleet.cores.first() {
+        // The coordinator must not disturb the server's core.
+        os::pin_to_core(core)?;
+    }
+    let mut run = Run::start(job)?;
+    let result = run.lead();
+    run.progress.clear();
+    // Whatever happened, no thread is left behind.
+    let ended = run.stop();
+    let mut report = result?;
+    ended.map(|workers| run.complete(&mut report, &workers))?;
+    report.check_thresholds(&run.setup.job.output.thresholds);
+    Ok(report)
+}
+
+/// A run under way.
+pub(crate) struct Run {
+    pub(crate) setup: Arc<Setup>,
+    pub(crate) progress: Progress,
+    workers: Vec<JoinHandle<Result<WorkerReport, Failure>>>,
+    /// Before the first connection.
+    before: Samples,
+    /// The bare sockets, open until the end.
+    baseline: Option<Baseline>,
+    /// Measured by the task, put into the report when the workers have ended.
+    pub(crate) broadcast: Option<broadcast::Measured>,
+}
+
+/// Both sides at one moment.
+pub(crate) struct Samples {
+    pub(crate) at: Instant,
+    pub(crate) own: ProcessSample,
+    pub(crate) server: Option<ProcessSample>,
+}
+
+impl Samples {
+    pub(crate) fn take(job: &Job) -> Result<Self, Failure> {
+        let pids = &job.server.pids;
+        let server = if pids.is_empty() { None } else { Some(ProcessSample::take(pids)?) };
+        Ok(Self { own: ProcessSample::take(&[std::process::id()])?, server, at: Instant::now() })
+    }
+}
+
+/// What a period has cost.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Spent {
+    pub(crate) wall_s: f64,
+    pub(crate) own_cpu_s: f64,
+    /// The busiest core or thread.
+    pub(crate) busy_ratio: f64,
+    pub(crate) server_cpu_s: Option<f64>,
+    pub(crate) server_memory: Memory,
+}
+
+impl Run {
+    fn start(job: Job) -> Result<Self, Failure> {
+        let descriptors = os::raise_descriptor_limit();
+        let most = (0..job.fleet.workers).map(|index| Worker::<Uring>::slots(&job, index)).max().unwrap_or(0);
+        if u64::from(most) > descriptors {
+            return Err(Failure::new(
+                Exit::HostUnfit,
+                format!("a ring of {most} connections needs a descriptor limit of as many; it is {descriptors}"),
+                "--workers",
+                format!("raise the limit (ulimit -n), or use more workers (up to {SLOTS_PER_RING_MAX} slots each)"),
+            ));
+        }
+        let mut progress = Progress::new(job.output.quiet);
+        let baseline = match &job.task {
+            Task::Idle { baseline: true, .. } => {
+                progress.show(0.0, "opening bare sockets to compare with");
+                Some(Baseline::measure(job.fleet.connections)?)
+            }
+            _ => None,
+        };
+        let setup = Arc::new(setup(job)?);
+        let (ready, started) = sync_channel(setup.job.fleet.workers as usize);
+        let ring_fds = RingFds::new(setup.job.fleet.workers as u8)
+            .map_err(|error| not_started(format!("no descriptors for waking workers: {error}")))?;
+        let mut workers = Vec::new();
+        for index in 0..setup.job.fleet.workers {
+            let (setup, ring_fds, ready) = (setup.clone(), ring_fds.clone(), ready.clone());
+            let name = format!("load-{index}");
+            let spawned = std::thread::Builder::new().name(name).spawn(move || work(setup, index, ring_fds, &ready));
+            workers.push(spawned.map_err(|error| not_started(format!("no thread for worker {index}: {error}")))?);
+        }
+        drop(ready);
+        wait_for_start(&started, setup.job.fleet.workers)?;
+        let before = Samples::take(&setup.job)?;
+        Ok(Self { setup, progress, workers, before, baseline, broadcast: None })
+    }
+
+    pub(crate) fn shared(&self) -> &Shared {
+        &self.setup.shared
+    }
+
+    /// The stages of each task.
+    fn lead(&mut self) -> Result<Report, Failure> {
+        let kernel_before =
+            if matches!(self.setup.job.task, Task::Idle { .. }) { Some(settled_sample()?) } else { None };
+        let mut connect = self.connect()?;
+        let opened = Samples::take(&self.setup.job)?;
+        let cost = self.spent(&self.before, &opened);
+        let setup = self.setup.clone();
+        let all_open = connect.failed == 0;
+        let (spent, kernel, verdict) = match &setup.job.task {
+            Task::Connect { hold } => {
+                self.hold(*hold)?;
+                self.farewell()?;
+                connect.lost = self.shared().sum_u32(|worker| &worker.lost);
+                (cost, None, self.judge_connect(&cost))
+            }
+            Task::Idle { hold, .. } => {
+                self.hold(*hold)?;
+                connect.lost = self.shared().sum_u32(|worker| &worker.lost);
+                let spent = self.spent(&opened, &Samples::take(&setup.job)?);
+                let kernel = kernel_before.map(|before| self.kernel_report(&before, &spent)).transpose()?;
+                (spent, kernel, Verdict { valid: true, ..Verdict::default() })
+            }
+            Task::Broadcast(_) if !all_open => return Err(self.not_all_open(&connect)),
+            Task::Broadcast(load) => {
+                let measured = broadcast::lead(self, load)?;
+                let (spent, verdict) = (measured.spent, Verdict::default());
+                self.broadcast = Some(measured);
+                (spent, None, verdict)
+            }
+        };
+        Ok(self.report(connect, cost, spent, kernel, verdict))
+    }
+
+    /// Opens all connections.
+    fn connect(&mut self) -> Result<ConnectReport, Failure> {
+        let job = &self.setup.job;
+        let publishers = job.task.load().map_or(0, |load| u32::from(load.publishers));
+        let all = job.fleet.connections + publishers;
+        let started = Instant::now();
+        self.shared().set_stage(Stage::Hold);
+        // Every connection has its own time-out, so this ends.
+        self.wait(|shared| {
+            let (open, failed) = (shared.sum_u32(|w| &w.open), shared.sum_u32(|w| &w.failed));
+            let lost = shared.sum_u32(|w| &w.lost);
+            let part = f64::from(open) / f64::from(all);
+            (open + failed + lost >= all, part, connecting(open, failed, all))
+        })?;
+        let elapsed_s = started.elapsed().as_secs_f64();
+        let opened = self.shared().sum_u32(|w| &w.open);
+        Ok(ConnectReport {
+            opened,
+            failed: self.shared().sum_u32(|w| &w.failed),
+            elapsed_s,
+            per_s: f64::from(opened) / elapsed_s,
+            ..ConnectReport::default()
+        })
+    }
+
+    fn not_all_open(&self, connect: &ConnectReport) -> Failure {
+        let why = self.shared().troubles().first().map_or("unknown".to_owned(), |(text, _)| text.clone());
+        Failure::failed(
+            format!("{} of {} connections could not be opened: {why}", connect.failed, connect.failed + connect.opened),
+            format!("--target {} --dialect {}", self.setup.job.server.target, self.setup.job.server.dialect),
+            "check that the server listens there, speaks this dialect, and allows as many connections",
+        )
+    }
+
+    fn hold(&mut self, hold: Duration) -> Result<(), Failure> {
+        let until = Instant::now() + hold;
+        self.wait(|shared| {
+            let left = until.saturating_duration_since(Instant::now());
+            let part = 1.0 - left.as_secs_f64() / hold.as_secs_f64().max(0.001);
+            let open = shared.sum_u32(|w| &w.open);
+            (left.is_zero(), part, format!("holding {open} connections"))
+        })
+    }
+
+    /// Says good-bye on all connections and waits for the ends.
+    fn farewell(&mut self) -> Result<(), Failure> {
+        self.shared().set_stage(Stage::Close);
+        let until = Instant::now() + FAREWELL_LIMIT;
+        self.wait(|shared| {
+            let left = shared.sum_u32(|w| &w.occupied);
+            let over = left == 0 && shared.all_in(Stage::Close) || Instant::now() > until;
+            (over, 1.0, format!("closing, {left} left"))
+        })
+    }
+
+    /// Looks at the board until `look` says that it is enough. A worker that ends meanwhile ends the run.
+    pub(crate) fn wait(&mut self, mut look: impl FnMut(&Shared) -> (bool, f64, String)) -> Result<(), Failure> {
+        loop {
+            let (done, part, text) = look(&self.setup.shared);
+            if done {
+                return Ok(());
+            }
+            if self.progress.is_due() {
+                self.progress.show(part, &text);
+            }
+            self.check_workers()?;
+            std::thread::sleep(LOOK);
+        }
+    }
+
+    /// A worker never ends by itself.
+    pub(crate) fn check_workers(&mut self) -> Result<(), Failure> {
+        let Some(at) = self.workers.iter().position(JoinHandle::is_finished) else { return Ok(()) };
+        match self.workers.swap_remove(at).join() {
+            Ok(Err(failure)) => Err(failure),
+            Ok(Ok(_)) | Err(_) => Err(not_started("a worker thread ended unexpectedly".to_owned())),
+        }
+    }
+
+    /// Ends the workers and collects what they leave.
+    fn stop(&mut self) -> Result<Vec<WorkerReport>, Failure> {
+        if self.shared().stage() < Stage::Close && !self.workers.is_empty() {
+            // A failure here is the same as below.
+            let _ = self.farewell();
+            self.progress.clear();
+        }
+        self.shared().set_stage(Stage::Stop);
+        let mut reports = Vec::new();
+        for worker in self.workers.drain(..) {
+            let ended = worker.join().map_err(|_| not_started("a worker thread panicked".to_owned()))?;
+            reports.push(ended?);
+        }
+        Ok(reports)
+    }
+
+    /// What happened between two samples.
+    pub(crate) fn spent(&self, from: &Samples, to: &Samples) -> Spent {
+        let wall_s = (to.at - from.at).as_secs_f64().max(1e-9);
+        let pid = std::process::id();
+        let cores = &self.setup.job.fleet.cores;
+        let mut by_core = vec![0.0; cores.len()];
+        let mut busiest: f64 = 0.0;
+        for (index, worker) in self.shared().counters.iter().enumerate() {
+            let thread = worker.thread.load(Ordering::Acquire);
+            let ratio = to.own.thread_ns_since(&from.own, pid, thread) as f64 / 1e9 / wall_s;
+            busiest = busiest.max(ratio);
+            if !cores.is_empty() {
+                let sum: &mut f64 = &mut by_core[index % cores.len()];
+                *sum += ratio;
+                busiest = busiest.max(*sum);
+            }
+        }
+        let server = to.server.as_ref().zip(from.server.as_ref());
+        Spent {
+            wall_s,
+            own_cpu_s: to.own.cpu_since(&from.own).as_secs_f64(),
+            busy_ratio: busiest,
+            server_cpu_s: server.map(|(to, from)| to.cpu_since(from).as_secs_f64()),
+            server_memory: to.server.as_ref().map(|sample| sample.memory).unwrap_or_default(),
+        }
+    }
+
+    fn judge_connect(&self, cost: &Spent) -> Verdict {
+        let mut verdict = Verdict::default();
+        if cost.busy_ratio > BUSY_RATIO_MAX {
+            let text = format!("the generator was {:.0} % busy while connecting", cost.busy_ratio * 100.0);
+            if self.setup.job.fleet.connect_rate.is_some() {
+                verdict.reasons.push(format!("{text}: use more --cores or a lower --connect-rate"));
+            } else {
+                verdict.notes.push(format!("{text}: rate and phases are its own; CPU per connection is the server's"));
+            }
+        }
+        verdict.valid = verdict.reasons.is_empty();
+        verdict
+    }
+
+    /// Private memory of the server now, against before the first connection, per connection.
+    fn server_growth(&self, memory: &Memory) -> f64 {
+        let before = self.before.server.as_ref().map_or(0, |sample| sample.memory.private_bytes);
+        (memory.private_bytes as f64 - before as f64) / f64::from(self.setup.job.fleet.connections)
+    }
+
+    fn kernel_report(&self, before: &KernelSample, spent: &Spent) -> Result<KernelReport, Failure> {
+        let connections = f64::from(self.setup.job.fleet.connections);
+        let both = settled_sample()?.since(before) as f64 / connections;
+        let baseline = self.baseline.as_ref().map(|baseline| baseline.report);
+        let server = baseline.map(|bare| both - bare.generator_end_bytes);
+        let ratio = baseline
+            .zip(server)
+            .filter(|_| spent.server_cpu_s.is_some())
+            .map(|(bare, server)| (server + self.server_growth(&spent.server_memory)) / bare.bare_socket_bytes);
+        Ok(KernelReport {
+            bytes_per_connection_both_ends: both,
+            bytes_per_connection_server: server,
+            ratio_to_bare_socket: ratio,
+            baseline,
+        })
+    }
+
+    fn report(
+        &self,
+        connect: ConnectReport,
+        cost: Spent,
+        spent: Spent,
+        kernel: Option<KernelReport>,
+        verdict: Verdict,
+    ) -> Report {
+        let job = &self.setup.job;
+        let opened = f64::from(connect.opened.max(1));
+        let server = spent.server_cpu_s.map(|cpu_s| ServerReport {
+            cpu_s,
+            cores: cpu_s / spent.wall_s,
+            cpu_us_per_delivery: None,
+            cpu_us_per_connection: cost.server_cpu_s.map(|cpu_s| cpu_s * 1e6 / opened),
+            memory: spent.server_memory,
+            bytes_per_connection: self.server_growth(&spent.server_memory),
+        });
+        let own_now = ProcessSample::take(&[std::process::id()]).unwrap_or_default().memory.private_bytes;
+        let own_before = self.before.own.memory.private_bytes;
+        let generator = GeneratorReport {
+            workers: job.fleet.workers,
+            cores: job.fleet.cores.clone(),
+            cpu_s: spent.own_cpu_s,
+            busy_ratio: spent.busy_ratio,
+            bytes_per_connection: own_now.saturating_sub(own_before) as f64 / f64::from(job.fleet.connections),
+            ..GeneratorReport::default()
+        };
+        Report {
+            schema: SCHEMA,
+            command: job.task.name(),
+            target: job.server.target.clone(),
+            dialect: job.server.dialect.to_string(),
+            seed: job.seed,
+            connections: job.fleet.connections,
+            connect,
+            broadcast: None,
+            server,
+            kernel,
+            generator,
+            stalled: None,
+            thresholds: Vec::new(),
+            verdict,
+        }
+    }
+
+    /// Adds what only the ended workers know.
+    fn complete(&mut self, report: &mut Report, workers: &[WorkerReport]) {
+        let mut phases = Phases::default();
+        for worker in workers {
+            phases.add(&worker.phases);
+            report.generator.ring_enters += worker.io.enters;
+            report.generator.ring_recvs += worker.io.recvs;
+        }
+        report.connect.phases_us = phases.summary();
+        let troubles = self.shared().troubles();
+        report.connect.troubles = troubles.into_iter().map(|(what, count)| Trouble { what, count }).collect();
+        if let Some(measured) = self.broadcast.take() {
+            measured.complete(self.shared(), &self.setup.job, workers, report);
+        }
+    }
+}
+
+fn not_started(cause: String) -> Failure {
+    Failure::new(Exit::NotStarted, cause, "starting the workers", "see the message; use fewer --workers")
+}
+
+fn setup(job: Job) -> Result<Setup, Failure> {
+    let seed = job.seed;
+    let publishers = job.task.load().map_or(0, |load| load.publishers);
+    let payload_bytes = job.task.load().map_or(0, |load| load.payload_bytes);
+    // Two runs against one server must not take each other's messages for their own, whatever their seeds.
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    let run = Random::new(seed ^ now.as_nanos() as u64 ^ u64::from(std::process::id()) << 32).next_u64() as u32;
+    let logs = Logs::new(job.fleet.workers as u8, log_bytes(&job))
+        .map_err(|error| not_started(format!("no memory for what is to be sent: {error}")))?;
+    Ok(Setup {
+        wire: Wire::new(&job.server, seed),
+        run,
+        padding: Arc::new(Padding::new(seed, payload_bytes)),
+        shared: Arc::new(Shared::new(job.fleet.workers, publishers)),
+        logs,
+        job,
+    })
+}
+
+/// The life of one worker thread.
+fn work(
+    setup: Arc<Setup>,
+    index: u32,
+    ring_fds: Arc<RingFds>,
+    ready: &SyncSender<Result<(), Failure>>,
+) -> Result<WorkerReport, Failure> {
+    let prepared = prepare(setup, index, ring_fds);
+    let (worker, pool) = match prepared {
+        Ok(prepared) => prepared,
+        Err(failure) => {
+            // The coordinator may have given up already.
+            let _ = ready.send(Err(failure.clone()));
+            return Err(failure);
+        }
+    };
+    let _ = ready.send(Ok(()));
+    worker.run(pool)
+}
+
+fn prepare(
+    setup: Arc<Setup>,
+    index: u32,
+    ring_fds: Arc<RingFds>,
+) -> Result<(Worker<Uring>, fanfare_engine::buf::RecvPool), Failure> {
+    let cores = &setup.job.fleet.cores;
+    if !cores.is_empty() {
+        os::pin_to_core(cores[index as usize % cores.len()])?;
+    }
+    os::sharpen_timers();
+    let pool = pool_for(&setup.job);
+    let options = UringOptions {
+        shard: index as u8,
+        slots: Worker::<Uring>::slots(&setup.job, index),
+        sq_entries: 4096,
+        cq_entries: 16_384,
+        logs: setup.logs.clone(),
+        ring_fds,
+    };
+    let ring = Uring::new(options, &pool).map_err(|error| {
+        Failure::new(Exit::NotStarted, error.to_string(), format!("io_uring of worker {index}"), "see above")
+    })?;
+    Ok((Worker::new(setup, index, ring)?, pool))
+}
+
+fn wait_for_start(started: &Receiver<Result<(), Failure>>, workers: u32) -> Result<(), Failure> {
+    for _ in 0..workers {
+        started.recv().map_err(|_| not_started("a worker thread ended before it began".to_owned()))??;
+    }
+    Ok(())
+}

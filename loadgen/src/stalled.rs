@@ -1,0 +1,178 @@
+//! Readers that do not read: ordinary sockets that shake hands and then leave everything in the kernel.
+//!
+//! They are kept apart from the fleet: they have no line in the ledger, and they need a receive buffer size of their
+//! own, which must be set before the connection is made.
+
+use crate::failure::Failure;
+use crate::job::{Job, Stalled};
+use crate::opening::negotiated;
+use crate::reader::{Carry, Event, Other, Reader};
+use crate::worker::Setup;
+use fanfare_protocol::cursor::Progress;
+use fanfare_protocol::http::head::{HeadLimits, parse_response};
+use fanfare_protocol::ws::handshake::check_upgrade_response;
+use rustix::event::{PollFd, PollFlags};
+use rustix::net::{AddressFamily, SocketType};
+use serde::Serialize;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+
+/// The stalled readers of a run.
+#[derive(Debug)]
+pub(crate) struct StalledReaders {
+    sockets: Vec<TcpStream>,
+    receive_buffer_bytes: Option<usize>,
+}
+
+/// What became of them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct StalledReport {
+    /// Opened.
+    pub connections: u32,
+    /// Of which the server was seen to end. A server's end that stands behind unread bytes is not seen here: ask
+    /// the server's own figures.
+    pub seen_closed: u32,
+    /// Bytes lying unread in the receive queues, all together.
+    pub unread_bytes: u64,
+    /// Bytes published to each by the end, payload only.
+    pub published_payload_bytes: u64,
+    /// What was asked for with `--stalled-rcvbuf`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub receive_buffer_bytes: Option<u64>,
+}
+
+impl StalledReaders {
+    /// Opens them one after the other.
+    pub(crate) fn open(setup: &Setup, stalled: Stalled) -> Result<Self, Failure> {
+        let mut sockets = Vec::with_capacity(stalled.connections as usize);
+        for number in 0..stalled.connections {
+            let socket = open(setup, stalled.receive_buffer_bytes).map_err(|error| {
+                Failure::failed(
+                    format!("stalled reader {} of {} could not be opened: {error}", number + 1, stalled.connections),
+                    "--stalled",
+                    "look into the server's log; it may limit connections or hand shakes",
+                )
+            })?;
+            sockets.push(socket);
+        }
+        Ok(Self { sockets, receive_buffer_bytes: stalled.receive_buffer_bytes })
+    }
+
+    /// Looks at them without reading.
+    pub(crate) fn report(&self, published_payload_bytes: u64) -> StalledReport {
+        let mut report = StalledReport {
+            connections: self.sockets.len() as u32,
+            published_payload_bytes,
+            receive_buffer_bytes: self.receive_buffer_bytes.map(|bytes| bytes as u64),
+            ..StalledReport::default()
+        };
+        for socket in &self.sockets {
+            report.unread_bytes += rustix::io::ioctl_fionread(socket).unwrap_or(0);
+            report.seen_closed += u32::from(is_closed(socket));
+        }
+        report
+    }
+}
+
+fn is_closed(socket: &TcpStream) -> bool {
+    let mut polled = [PollFd::new(socket, PollFlags::RDHUP)];
+    let at_once = rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 };
+    if rustix::event::poll(&mut polled, Some(&at_once)).is_err() {
+        return false;
+    }
+    polled[0].revents().intersects(PollFlags::RDHUP | PollFlags::HUP | PollFlags::ERR)
+}
+
+fn connect(job: &Job, receive_buffer_bytes: Option<usize>) -> std::io::Result<TcpStream> {
+    let address = job.server.address;
+    let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let socket = rustix::net::socket(family, SocketType::STREAM, None)?;
+    if let Some(bytes) = receive_buffer_bytes {
+        rustix::net::sockopt::set_socket_recv_buffer_size(&socket, bytes)?;
+    }
+    rustix::net::connect(&socket, &address)?;
+    let stream = TcpStream::from(socket);
+    let limit = Some(job.fleet.connect_timeout);
+    stream.set_read_timeout(limit)?;
+    stream.set_write_timeout(limit)?;
+    stream.set_nodelay(true)?;
+    Ok(stream)
+}
+
+fn other(text: impl Into<String>) -> std::io::Error {
+    std::io::Error::other(text.into())
+}
+
+/// Reads a little more. Small pieces: what is not read now is left to stall.
+fn read_more(stream: &mut TcpStream, into: &mut Vec<u8>) -> std::io::Result<()> {
+    let mut piece = [0; 512];
+    match stream.read(&mut piece)? {
+        0 => Err(other("the server closed the connection")),
+        n => {
+            into.extend_from_slice(&piece[..n]);
+            Ok(())
+        }
+    }
+}
+
+fn open(setup: &Setup, receive_buffer_bytes: Option<usize>) -> std::io::Result<TcpStream> {
+    let token = if setup.job.server.negotiate { Some(negotiate(setup)?) } else { None };
+    let mut stream = connect(&setup.job, receive_buffer_bytes)?;
+    stream.write_all(&setup.wire.upgrade(token.as_deref()))?;
+    let mut answer = Vec::new();
+    let head_bytes = loop {
+        read_more(&mut stream, &mut answer)?;
+        match parse_response(&answer, &HeadLimits::default()) {
+            Ok(Progress::NeedMore) => {}
+            Ok(Progress::Done(head, head_bytes)) => {
+                let status = head.status();
+                check_upgrade_response(&head, &setup.wire.key)
+                    .map_err(|error| other(format!("upgrade answered with {status} ({error})")))?;
+                break head_bytes;
+            }
+            Err(error) => return Err(other(format!("upgrade: {error}"))),
+        }
+    };
+    let handshake = setup.wire.handshake();
+    if !handshake.is_empty() {
+        stream.write_all(&handshake)?;
+        shake_hands(setup, &mut stream, answer.split_off(head_bytes))?;
+    }
+    Ok(stream)
+}
+
+/// Reads up to the hub's answer to the handshake.
+fn shake_hands(setup: &Setup, stream: &mut TcpStream, mut bytes: Vec<u8>) -> std::io::Result<()> {
+    let mut reader = Reader::new(setup.job.server.dialect, None, setup.run, 0, setup.padding.clone());
+    let (mut carry, mut events) = (Carry::new(true), Vec::new());
+    loop {
+        reader.read(&mut carry, &mut bytes, &mut events);
+        for event in events.drain(..) {
+            match event {
+                Event::Other(news) => match *news {
+                    Other::Handshake(Ok(())) => return Ok(()),
+                    Other::Handshake(Err(text)) => return Err(other(format!("handshake refused: {text}"))),
+                    Other::Close(text) | Other::Broken(text) => return Err(other(text)),
+                    _ => {}
+                },
+                Event::Delivery(_) | Event::Corrupt(_) => {}
+            }
+        }
+        bytes.clear();
+        read_more(stream, &mut bytes)?;
+    }
+}
+
+fn negotiate(setup: &Setup) -> std::io::Result<String> {
+    let mut stream = connect(&setup.job, None)?;
+    stream.write_all(&setup.wire.negotiate())?;
+    let mut answer = Vec::new();
+    loop {
+        read_more(&mut stream, &mut answer)?;
+        match negotiated(&answer) {
+            Ok(None) => {}
+            Ok(Some(token)) => return Ok(token),
+            Err(text) => return Err(other(format!("negotiate: {text}"))),
+        }
+    }
+}

@@ -1,0 +1,165 @@
+//! `--threshold 'last.p99<20ms'`: what a run must reach, checked against the finished report.
+
+use crate::quantity;
+use serde::Serialize;
+use std::fmt;
+
+/// One comparison.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Relation {
+    Less,
+    LessEqual,
+    Greater,
+    GreaterEqual,
+    Equal,
+}
+
+impl Relation {
+    fn holds(self, value: f64, bound: f64) -> bool {
+        match self {
+            Self::Less => value < bound,
+            Self::LessEqual => value <= bound,
+            Self::Greater => value > bound,
+            Self::GreaterEqual => value >= bound,
+            Self::Equal => value == bound,
+        }
+    }
+}
+
+/// A figure of the report, an operator, a bound. Displays as it was written.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Threshold {
+    text: String,
+    metric: String,
+    relation: Relation,
+    bound: f64,
+}
+
+/// Distributions of a report that a threshold may name, with a percentile behind the dot.
+pub const DISTRIBUTIONS: [&str; 7] = ["from_intended", "from_actual", "first", "half", "last", "spread", "send_delay"];
+
+/// Percentiles and other figures of a distribution.
+const POINTS: [&str; 6] = ["p50", "p90", "p99", "p99_9", "max", "mean"];
+
+/// Plain figures that a threshold may name.
+pub const FIGURES: [&str; 10] = [
+    "missing",
+    "duplicate",
+    "out_of_order",
+    "corrupt",
+    "late",
+    "deliveries",
+    "connected",
+    "cpu_us_per_delivery",
+    "cpu_us_per_connection",
+    "bytes_per_connection",
+];
+
+impl Threshold {
+    /// Parses `METRIC<BOUND` with one of `< <= > >= ==`. Bounds of distributions take units (`20ms`), bytes take
+    /// sizes (`2KiB`), the rest are numbers.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let (at, len, relation) = find_relation(text)
+            .ok_or_else(|| format!("'{text}' has no comparison: write for example last.p99<20ms or missing==0"))?;
+        let metric = text[..at].trim().to_owned();
+        let bound_text = text[at + len..].trim();
+        let bound = if let Some((distribution, point)) = metric.split_once('.') {
+            if !DISTRIBUTIONS.contains(&distribution) || !POINTS.contains(&point) {
+                return Err(format!(
+                    "'{metric}' is not a figure of the report: distributions are {}; points are {}",
+                    DISTRIBUTIONS.join(", "),
+                    POINTS.join(", ")
+                ));
+            }
+            quantity::parse_duration(bound_text)?.as_secs_f64() * 1e6
+        } else if !FIGURES.contains(&metric.as_str()) {
+            return Err(format!("'{metric}' is not a figure of the report: choose from {}", FIGURES.join(", ")));
+        } else if metric == "bytes_per_connection" {
+            quantity::parse_bytes(bound_text)? as f64
+        } else {
+            bound_text.parse().map_err(|_| format!("'{bound_text}' is not a number"))?
+        };
+        Ok(Self { text: text.to_owned(), metric, relation, bound })
+    }
+
+    /// The figure it is about.
+    pub fn metric(&self) -> &str {
+        &self.metric
+    }
+
+    /// Compares. `None`: this run has no such figure, which counts as missed.
+    pub fn check(&self, value: Option<f64>) -> Checked {
+        let met = value.is_some_and(|value| self.relation.holds(value, self.bound));
+        Checked { threshold: self.text.clone(), value, met }
+    }
+}
+
+impl fmt::Display for Threshold {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+fn find_relation(text: &str) -> Option<(usize, usize, Relation)> {
+    let at = text.find(['<', '>', '='])?;
+    let rest = &text[at..];
+    let (len, relation) = match rest.as_bytes() {
+        [b'<', b'=', ..] => (2, Relation::LessEqual),
+        [b'<', ..] => (1, Relation::Less),
+        [b'>', b'=', ..] => (2, Relation::GreaterEqual),
+        [b'>', ..] => (1, Relation::Greater),
+        [b'=', b'=', ..] => (2, Relation::Equal),
+        _ => return None,
+    };
+    Some((at, len, relation))
+}
+
+/// A threshold beside the figure it met or missed.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Checked {
+    /// As written.
+    pub threshold: String,
+    /// The figure, microseconds for distributions; absent when the run has none.
+    pub value: Option<f64>,
+    /// Whether it holds.
+    pub met: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn met(text: &str, value: f64) -> bool {
+        Threshold::parse(text).expect(text).check(Some(value)).met
+    }
+
+    #[test]
+    fn comparisons() {
+        assert!(met("last.p99<20ms", 19_999.0));
+        assert!(!met("last.p99<20ms", 20_000.0));
+        assert!(met("missing==0", 0.0));
+        assert!(!met("missing == 0", 1.0));
+        assert!(met("deliveries>=10", 10.0));
+        assert!(met("bytes_per_connection<=2KiB", 2048.0));
+        assert!(met("cpu_us_per_delivery<0.5", 0.4));
+    }
+
+    #[test]
+    fn a_figure_the_run_does_not_have_is_a_miss() {
+        assert!(!Threshold::parse("missing==0").expect("good").check(None).met);
+    }
+
+    #[test]
+    fn mistakes_are_explained() {
+        for (text, part) in [
+            ("last.p99", "no comparison"),
+            ("last.p98<1ms", "not a figure"),
+            ("speed<1", "not a figure"),
+            ("last.p99<soon", "does not start with a number"),
+            ("missing=0", "no comparison"),
+        ] {
+            let error = Threshold::parse(text).expect_err(text);
+            assert!(error.contains(part), "{text}: {error}");
+        }
+    }
+}

@@ -1,0 +1,138 @@
+//! Whether the figures mean anything: a generator that was the bottleneck measures itself.
+
+use serde::Serialize;
+
+/// A core busier than this is not waiting for the server any more.
+pub const BUSY_RATIO_MAX: f64 = 0.90;
+
+/// The generator's own lateness may be this part of what it measures.
+pub const SEND_DELAY_PART_MAX: f64 = 0.10;
+
+/// Below this lateness no server can be told apart anyway, microseconds.
+pub const SEND_DELAY_FLOOR_US: u64 = 20;
+
+/// What the judgement rests on.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Evidence {
+    /// The pace was the server's: latencies are not the question.
+    pub window: bool,
+    /// The busiest core or thread of the generator, 0 to 1.
+    pub busy_ratio: f64,
+    /// Own lateness, 99th percentile, microseconds.
+    pub send_delay_p99_us: u64,
+    /// From the planned time, 99th percentile, microseconds.
+    pub measured_p99_us: u64,
+    /// Bursts that had to wait because the server did not take them.
+    pub pushed_back: u64,
+    /// Measured deliveries.
+    pub deliveries: u64,
+    /// Messages that the plan held.
+    pub planned: Option<u64>,
+    /// Messages that were published.
+    pub published: u64,
+    /// A window did not fill.
+    pub stalled: bool,
+}
+
+/// The judgement.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Verdict {
+    /// The figures mean what they say.
+    pub valid: bool,
+    /// Why not.
+    pub reasons: Vec<String>,
+    /// What a reader should know all the same.
+    pub notes: Vec<String>,
+}
+
+impl Verdict {
+    /// Judges a broadcast.
+    pub fn of(evidence: &Evidence) -> Self {
+        let mut verdict = Self::default();
+        let busy = evidence.busy_ratio > BUSY_RATIO_MAX;
+        let percent = evidence.busy_ratio * 100.0;
+        if busy && evidence.window {
+            verdict.notes.push(format!(
+                "generator {percent:.0} % busy: latencies include its own queueing; CPU per delivery does not"
+            ));
+        } else if busy {
+            verdict.reasons.push(format!(
+                "the generator was {percent:.0} % busy (limit {:.0} %): use more --cores, fewer --connections or a lower --rate",
+                BUSY_RATIO_MAX * 100.0
+            ));
+        }
+        if evidence.pushed_back > 0 && !evidence.window {
+            verdict.notes.push(format!(
+                "{} bursts waited because the server did not take them: it is beyond its capacity",
+                evidence.pushed_back
+            ));
+        }
+        let limit_us = (evidence.measured_p99_us as f64 * SEND_DELAY_PART_MAX).max(SEND_DELAY_FLOOR_US as f64);
+        if !evidence.window && evidence.pushed_back == 0 && evidence.send_delay_p99_us as f64 > limit_us {
+            verdict.reasons.push(format!(
+                "own send delay p99 {} us is above a tenth of the measured p99 {} us",
+                evidence.send_delay_p99_us, evidence.measured_p99_us
+            ));
+        }
+        if evidence.deliveries == 0 {
+            verdict.reasons.push("nothing was delivered in the measured period".to_owned());
+        }
+        if evidence.stalled {
+            verdict.notes.push("publishing ended early: deliveries stopped coming".to_owned());
+        } else if let Some(planned) = evidence.planned.filter(|&planned| evidence.published < planned) {
+            verdict.reasons.push(format!("only {} of {planned} messages could be published", evidence.published));
+        }
+        verdict.valid = verdict.reasons.is_empty();
+        verdict
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FINE: Evidence = Evidence {
+        window: false,
+        busy_ratio: 0.4,
+        send_delay_p99_us: 30,
+        measured_p99_us: 4_000,
+        pushed_back: 0,
+        deliveries: 1_000,
+        planned: Some(10),
+        published: 10,
+        stalled: false,
+    };
+
+    fn reasons(evidence: Evidence) -> Vec<String> {
+        Verdict::of(&evidence).reasons
+    }
+
+    #[test]
+    fn a_quiet_generator_is_believed() {
+        let verdict = Verdict::of(&FINE);
+        assert!(verdict.valid && verdict.notes.is_empty(), "{verdict:?}");
+    }
+
+    #[test]
+    fn each_way_of_being_the_bottleneck_is_named() {
+        assert!(reasons(Evidence { busy_ratio: 0.95, ..FINE })[0].contains("95 % busy"));
+        assert!(reasons(Evidence { send_delay_p99_us: 500, ..FINE })[0].contains("own send delay"));
+        assert!(reasons(Evidence { deliveries: 0, ..FINE })[0].contains("nothing was delivered"));
+        assert!(reasons(Evidence { published: 3, ..FINE })[0].contains("3 of 10"));
+    }
+
+    #[test]
+    fn a_closed_loop_is_not_judged_by_latency() {
+        let window = Evidence { window: true, busy_ratio: 0.99, send_delay_p99_us: 9_999, ..FINE };
+        let verdict = Verdict::of(&window);
+        assert!(verdict.valid);
+        assert_eq!(verdict.notes.len(), 1);
+    }
+
+    #[test]
+    fn a_server_that_pushes_back_is_not_the_generators_fault() {
+        let verdict = Verdict::of(&Evidence { pushed_back: 7, send_delay_p99_us: 90_000, ..FINE });
+        assert!(verdict.valid);
+        assert!(verdict.notes[0].contains("beyond its capacity"));
+    }
+}

@@ -1,0 +1,493 @@
+//! One thread, one ring, a part of the fleet: the turn, and what the kernel reports.
+
+use crate::client::{Conn, Mid, Phases, Role, State};
+use crate::failure::{Exit, Failure};
+use crate::job::{Fleet, Job, Via};
+use crate::latency::{Track, Tracks};
+use crate::ledger::{Ledger, Tally};
+use crate::outgoing::{Outbox, Outgoing};
+use crate::payload::Padding;
+use crate::publishing::Publisher;
+use crate::reader::{Event, Reader};
+use crate::shared::{Shared, Stage, add, add_u32};
+use crate::wire::Wire;
+use fanfare_engine::buf::{Extent, Logs, RecvPool, Slab};
+use fanfare_engine::io::{Completion, Dial, Errno, IoCounters, Received, Slot, Wait};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+/// Longest sleep: how late a worker may notice a new stage.
+const SLEEP_MAX_US: u64 = 10_000;
+
+/// Between two walks for pings and time-outs.
+pub(crate) const TICK_NS: u64 = 100_000_000;
+
+/// A turn that brought so many completions is followed by one that asks for many.
+const BUSY_COMPLETIONS: usize = 20;
+
+/// Completions asked for at most: more would hold the first ones back.
+const WANT_MAX: u32 = 256;
+
+/// With many asked for, be content with one after this long.
+const MIN_WAIT_US: u32 = 30;
+
+/// What all workers of a run are made from.
+#[derive(Debug)]
+pub struct Setup {
+    /// The job.
+    pub job: Job,
+    /// What we say.
+    pub wire: Wire,
+    /// Names the run in every payload.
+    pub run: u32,
+    /// The padding of all payloads.
+    pub padding: Arc<Padding>,
+    /// The board.
+    pub shared: Arc<Shared>,
+    /// All workers' logs.
+    pub logs: Logs,
+}
+
+/// Shared runs of bytes, in the log once. `None`: this dialect has nothing to say there.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Phrases {
+    pub(crate) upgrade: Extent,
+    pub(crate) negotiate: Extent,
+    pub(crate) handshake: Option<Extent>,
+    pub(crate) ping: Option<Extent>,
+    pub(crate) close: Extent,
+}
+
+/// Tags of sends: which phrase, or what lies at the front of the outbox.
+pub(crate) mod tag {
+    use fanfare_engine::io::Tag;
+    pub(crate) const OUTBOX: Tag = 0;
+    pub(crate) const UPGRADE: Tag = 1;
+    pub(crate) const NEGOTIATE: Tag = 2;
+    pub(crate) const HANDSHAKE: Tag = 3;
+    pub(crate) const PING: Tag = 4;
+    pub(crate) const CLOSE: Tag = 5;
+}
+
+/// One worker.
+pub struct Worker<D: Dial> {
+    pub(crate) io: D,
+    pub(crate) setup: Arc<Setup>,
+    pub(crate) index: u32,
+    /// Receivers in slots `0..receivers`, publishers behind them.
+    pub(crate) receivers: u32,
+    /// Number of this worker's first connection in the whole fleet.
+    pub(crate) first: u32,
+    pub(crate) conns: Vec<Conn>,
+    pub(crate) mids: Slab<Box<Mid>>,
+    pub(crate) outboxes: Slab<Outbox>,
+    pub(crate) outgoing: Outgoing,
+    pub(crate) phrases: Phrases,
+    pub(crate) reader: Reader,
+    pub(crate) ledger: Ledger,
+    pub(crate) tracks: Tracks,
+    pub(crate) phases: Phases,
+    pub(crate) publisher: Option<Publisher>,
+    pub(crate) stage: Stage,
+    /// Time stamp of this turn.
+    pub(crate) now_ns: u64,
+    /// Slots not dialled yet start here.
+    pub(crate) next_dial: u32,
+    /// Connections being opened.
+    pub(crate) opening: u32,
+    pub(crate) dial_started_ns: u64,
+    pub(crate) last_tick_ns: u64,
+    pub(crate) ping_cursor: u32,
+    pub(crate) close_cursor: u32,
+    /// Slots whose receive found no buffer.
+    retry: Vec<Slot>,
+    events: Vec<Event>,
+    /// What has been seen and is none of ours.
+    strangers: u64,
+    /// Deliveries that no publisher has sent.
+    impossible: u64,
+}
+
+/// What a worker leaves behind.
+#[derive(Debug)]
+pub struct WorkerReport {
+    /// The books before the split.
+    pub warmup: Tally,
+    /// The books after it.
+    pub measured: Tally,
+    /// Phases of its connections.
+    pub phases: Phases,
+    /// Well-formed messages that were not ours.
+    pub strangers: u64,
+    /// Deliveries that no publisher has sent.
+    pub impossible: u64,
+    /// What its ring counted.
+    pub io: IoCounters,
+}
+
+/// Receive buffers: enough for one turn, large enough that a burst needs few receives.
+pub(crate) fn pool_for(job: &Job) -> RecvPool {
+    let burst = job.task.load().map_or(0, |load| load.payload_bytes * load.plan.burst as usize);
+    let bytes = (burst + 512).next_power_of_two().clamp(4 << 10, 64 << 10);
+    RecvPool::new(1024, bytes as u32)
+}
+
+/// Log bytes reserved for each worker: the phrases, tokens, and what a publisher may owe.
+pub(crate) fn log_bytes(job: &Job) -> usize {
+    let burst = job.task.load().map_or(0, |load| (load.payload_bytes + 512) * load.plan.burst as usize);
+    (64 << 20) + 3 * burst
+}
+
+fn failed(cause: String, place: &str) -> Failure {
+    Failure::new(Exit::NotStarted, cause, place, "report this with the command line: it should not happen")
+}
+
+impl<D: Dial> Worker<D> {
+    /// Builds worker `index` on the thread it will run on, with `io` made for at least [`Worker::slots`] slots.
+    pub fn new(setup: Arc<Setup>, index: u32, io: D) -> Result<Self, Failure> {
+        let fleet = &setup.job.fleet;
+        let receivers = fleet.share(index);
+        let first = (0..index).map(|earlier| fleet.share(earlier)).sum();
+        let publishers = setup.job.task.load().map_or(0, |load| load.publishers);
+        let mut outgoing = Outgoing::new(&setup.logs, index as u8)
+            .ok_or_else(|| failed(format!("the log of worker {index} was given out twice"), "worker"))?;
+        let phrases = phrases(&setup.wire, &mut outgoing)?;
+        let load = setup.job.task.load();
+        let reader = Reader::new(
+            setup.job.server.dialect,
+            load.map(|load| &load.via),
+            setup.run,
+            load.map_or(0, |load| load.payload_bytes),
+            setup.padding.clone(),
+        );
+        let slots = Self::slots(&setup.job, index);
+        let publisher = (index == 0).then(|| load.map(|load| Publisher::new(setup.job.server.dialect, load))).flatten();
+        let mut worker = Self {
+            io,
+            index,
+            receivers,
+            first,
+            conns: vec![Conn::default(); slots as usize],
+            mids: Slab::new(slots),
+            outboxes: Slab::new(slots),
+            outgoing,
+            phrases,
+            reader,
+            ledger: Ledger::new(receivers, publishers),
+            tracks: Tracks::new(receivers, publishers),
+            phases: Phases::default(),
+            publisher,
+            stage: Stage::Ready,
+            now_ns: setup.shared.clock.ns(),
+            next_dial: 0,
+            opening: 0,
+            dial_started_ns: setup.shared.clock.ns(),
+            last_tick_ns: 0,
+            ping_cursor: 0,
+            close_cursor: 0,
+            retry: Vec::new(),
+            events: Vec::new(),
+            strangers: 0,
+            impossible: 0,
+            setup,
+        };
+        worker.assign_roles();
+        Ok(worker)
+    }
+
+    /// Connections of worker `index`: its receivers, and on the first worker the publishers.
+    pub fn slots(job: &Job, index: u32) -> u32 {
+        let publishers = job.task.load().map_or(0, |load| u32::from(load.publishers));
+        job.fleet.share(index) + if index == 0 { publishers } else { 0 }
+    }
+
+    fn assign_roles(&mut self) {
+        let http = matches!(self.setup.job.task.load().map(|load| &load.via), Some(Via::HttpPost { .. }));
+        let role = if http { Role::HttpPublisher } else { Role::Publisher };
+        for conn in &mut self.conns[self.receivers as usize..] {
+            conn.role = role;
+        }
+    }
+
+    /// Runs until the board says stop. `pool` is the one `io` was made with.
+    pub fn run(mut self, mut pool: RecvPool) -> Result<WorkerReport, Failure> {
+        let shared = self.setup.shared.clone();
+        let counters = &shared.counters[self.index as usize];
+        counters.thread.store(rustix::thread::gettid().as_raw_nonzero().get() as u32, Ordering::Release);
+        let mut completions = Vec::new();
+        let mut woken_at = u64::MAX;
+        while self.stage != Stage::Stop {
+            self.look_at_board();
+            self.dial();
+            self.tick();
+            let due_ns = self.publish();
+            self.retry_receives();
+            let wait = self.wait(completions.len(), due_ns);
+            completions.clear();
+            self.io.enter(wait, &mut pool, &mut completions).map_err(|error| {
+                let place = format!("io_uring of worker {}", self.index);
+                Failure::new(Exit::Failed, format!("the ring broke: {error}"), place, "see dmesg; use --workers 1")
+            })?;
+            self.now_ns = shared.clock.ns();
+            self.outgoing.retire();
+            for &completion in &completions {
+                self.handle(completion, &mut pool);
+            }
+            if self.tracks.has_done() {
+                shared.leave_tracks(self.index as usize, |out| self.tracks.take_done(out));
+            }
+            self.wake_publisher(&mut woken_at);
+        }
+        self.tracks.retire_all();
+        shared.leave_tracks(self.index as usize, |out: &mut Vec<Track>| self.tracks.take_done(out));
+        self.learn_published();
+        let (warmup, measured) = self.ledger.close();
+        Ok(WorkerReport {
+            warmup,
+            measured,
+            phases: self.phases,
+            strangers: self.strangers,
+            impossible: self.impossible,
+            io: self.io.counters(),
+        })
+    }
+
+    fn look_at_board(&mut self) {
+        let shared = self.setup.shared.clone();
+        let stage = shared.stage();
+        if stage == self.stage {
+            return;
+        }
+        if self.stage == Stage::Ready {
+            self.now_ns = shared.clock.ns();
+            self.dial_started_ns = self.now_ns;
+        }
+        if stage >= Stage::Measured && self.stage < Stage::Measured {
+            self.learn_published();
+            self.ledger.begin_measured(&shared.base());
+        }
+        self.stage = stage;
+        shared.counters[self.index as usize].stage_seen.store(stage as u8, Ordering::Release);
+    }
+
+    /// How long this turn may sleep.
+    fn wait(&self, last: usize, due_ns: u64) -> Wait {
+        let now_us = self.io.now_us();
+        let sleep_us = (due_ns.saturating_sub(self.setup.shared.clock.ns()) / 1_000).min(SLEEP_MAX_US);
+        if !self.retry.is_empty() {
+            return Wait { want: 0, min_wait_us: 0, deadline_us: now_us };
+        }
+        let busy = last >= BUSY_COMPLETIONS;
+        let want = if busy { (last as u32).min(WANT_MAX) } else { 1 };
+        Wait { want, min_wait_us: if busy { MIN_WAIT_US } else { 0 }, deadline_us: now_us + sleep_us }
+    }
+
+    /// Tells the publishing worker when this worker's receivers have everything: a window may be full.
+    fn wake_publisher(&mut self, woken_at: &mut u64) {
+        if self.index == 0 {
+            return;
+        }
+        let shared = &self.setup.shared;
+        let published = shared.published_total.load(Ordering::Acquire);
+        let mine = shared.counters[self.index as usize].delivered.load(Ordering::Relaxed);
+        if *woken_at != mine && mine == published * u64::from(self.receivers) {
+            *woken_at = mine;
+            self.io.wake(0);
+        }
+    }
+
+    fn handle(&mut self, completion: Completion, pool: &mut RecvPool) {
+        match completion {
+            Completion::Readable { slot, generation, armed } => {
+                let Some(conn) = self.conns.get_mut(slot.0 as usize).filter(|conn| conn.generation == generation)
+                else {
+                    return;
+                };
+                conn.poll_armed = armed;
+                if matches!(conn.state, State::Empty | State::Renewing | State::Closing) {
+                    return;
+                }
+                if !armed {
+                    conn.poll_armed = true;
+                    self.io.poll(slot, generation);
+                }
+                self.io.recv(slot, generation);
+            }
+            Completion::Received { slot, generation, received } => {
+                let current = self.conns.get(slot.0 as usize).is_some_and(|conn| conn.generation == generation);
+                self.received(slot, current, received, pool);
+            }
+            Completion::Sent { slot, tag, sent } => self.sent(slot, tag, sent.result),
+            Completion::Writable { slot, generation } => self.writable(slot, generation),
+            Completion::Connected { slot, generation, result } => {
+                if self.conns[slot.0 as usize].generation == generation {
+                    self.connected(slot, result);
+                }
+            }
+            Completion::Closed { slot, generation } => {
+                if self.conns[slot.0 as usize].generation == generation {
+                    self.closed(slot);
+                }
+            }
+            Completion::Woken
+            | Completion::Released { .. }
+            | Completion::Lent { .. }
+            | Completion::Accepted { .. }
+            | Completion::AcceptEnded { .. } => {}
+        }
+    }
+
+    fn received(&mut self, slot: Slot, current: bool, received: Received, pool: &mut RecvPool) {
+        let conn = &self.conns[slot.0 as usize];
+        let current = current && !matches!(conn.state, State::Empty | State::Renewing | State::Closing);
+        match received {
+            Received::Data { buffer, len, more } => {
+                if current {
+                    let generation = conn.generation;
+                    if more {
+                        self.io.recv(slot, generation);
+                    }
+                    add(&self.setup.shared.counters[self.index as usize].bytes, u64::from(len));
+                    self.take_bytes(slot, pool.slice_mut(buffer, len));
+                }
+                pool.give_back(buffer);
+            }
+            Received::NoBuffers if current => self.retry.push(slot),
+            Received::End if current => self.ended(slot, None),
+            Received::Failed(Errno(errno)) if current => {
+                self.ended(slot, Some(std::io::Error::from_raw_os_error(errno)));
+            }
+            Received::WouldBlock | Received::NoBuffers | Received::End | Received::Failed(_) => {}
+        }
+    }
+
+    fn retry_receives(&mut self) {
+        for slot in std::mem::take(&mut self.retry) {
+            let conn = &self.conns[slot.0 as usize];
+            if !matches!(conn.state, State::Empty | State::Renewing | State::Closing) {
+                self.io.recv(slot, conn.generation);
+            }
+        }
+    }
+
+    /// Reads frames and acts on what they mean.
+    pub(crate) fn take_frames(&mut self, slot: Slot, bytes: &mut [u8]) {
+        let handshaking = self.conns[slot.0 as usize].state == State::Handshaking;
+        let mut events = std::mem::take(&mut self.events);
+        let mid = self.take_mid(slot);
+        let mut carried = match mid {
+            Some(boxed) => match *boxed {
+                Mid::Carry(carry) => carry,
+                _ => crate::reader::Carry::new(handshaking),
+            },
+            None => crate::reader::Carry::new(handshaking),
+        };
+        self.reader.read(&mut carried, bytes, &mut events);
+        if !carried.at_rest() {
+            self.put_mid(slot, Mid::Carry(carried));
+        }
+        let publisher = self.conns[slot.0 as usize].role != Role::Receiver;
+        for event in events.drain(..) {
+            match event {
+                Event::Delivery(_) if publisher => add(&self.setup.shared.counters[self.index as usize].echoes, 1),
+                Event::Delivery(head) => self.deliver(slot, &head),
+                Event::Corrupt(_) if publisher => {}
+                Event::Corrupt(head) => self.corrupt(slot, head.map(|head| (head.publisher, head.sequence))),
+                Event::Other(other) => self.other(slot, *other),
+            }
+        }
+        self.events = events;
+    }
+
+    fn deliver(&mut self, slot: Slot, head: &crate::payload::Head) {
+        use crate::ledger::Entry;
+        let mut entry = self.ledger.enter(slot.0, head.publisher, head.sequence);
+        if entry == Entry::Impossible {
+            self.learn_published();
+            entry = self.ledger.enter(slot.0, head.publisher, head.sequence);
+        }
+        match entry {
+            Entry::Fresh | Entry::Late => {
+                add(&self.setup.shared.counters[self.index as usize].delivered, 1);
+                self.tracks.note(head, self.now_ns);
+            }
+            Entry::Duplicate => {}
+            Entry::Impossible => self.impossible += 1,
+        }
+    }
+
+    /// A damaged delivery, with its name if that could be read.
+    pub(crate) fn corrupt(&mut self, slot: Slot, named: Option<(u16, u32)>) {
+        self.learn_published();
+        if self.ledger.enter_corrupt(slot.0, named) {
+            add(&self.setup.shared.counters[self.index as usize].delivered, 1);
+        }
+    }
+
+    /// Brings the ledger up to date with what the publisher says it has sent.
+    fn learn_published(&mut self) {
+        for (publisher, next) in self.setup.shared.published.iter().enumerate() {
+            self.ledger.note_published(publisher as u16, next.load(Ordering::Acquire));
+        }
+    }
+
+    pub(crate) fn note_stranger(&mut self) {
+        self.strangers += 1;
+    }
+
+    pub(crate) fn take_mid(&mut self, slot: Slot) -> Option<Box<Mid>> {
+        let handle = std::mem::take(&mut self.conns[slot.0 as usize].mid);
+        self.mids.remove(handle)
+    }
+
+    pub(crate) fn put_mid(&mut self, slot: Slot, mid: Mid) {
+        let handle = self.mids.insert(Box::new(mid));
+        debug_assert!(handle.is_ok(), "one place for each slot");
+        self.conns[slot.0 as usize].mid = handle.unwrap_or(0);
+    }
+
+    /// Adds to this worker's count of open connections (wrapping: pass -1 as `u32::MAX`).
+    pub(crate) fn count_open(&self, amount: u32) {
+        add_u32(&self.setup.shared.counters[self.index as usize].open, amount);
+    }
+
+    /// Adds to this worker's count of slots in use, likewise.
+    pub(crate) fn count_occupied(&self, amount: u32) {
+        add_u32(&self.setup.shared.counters[self.index as usize].occupied, amount);
+    }
+
+    pub(crate) fn now_us(&self) -> u32 {
+        (self.now_ns / 1_000) as u32
+    }
+
+    pub(crate) fn fleet(&self) -> &Fleet {
+        &self.setup.job.fleet
+    }
+}
+
+fn phrases(wire: &Wire, outgoing: &mut Outgoing) -> Result<Phrases, Failure> {
+    /// Far below what the log keeps in one run, far above what servers accept as a head.
+    const PHRASE_BYTES_MAX: usize = 32 << 10;
+    let mut keep = |bytes: &[u8]| {
+        let too_long = |cause: String| Failure::usage(cause, "--target / --header", "shorten the URL and the headers");
+        if bytes.len() > PHRASE_BYTES_MAX {
+            return Err(too_long(format!("a request of {} bytes is above {PHRASE_BYTES_MAX}", bytes.len())));
+        }
+        outgoing.keep(bytes).map_err(|error| too_long(format!("the opening requests do not fit: {error}")))
+    };
+    let mut some = |bytes: Vec<u8>| if bytes.is_empty() { Ok(None) } else { keep(&bytes).map(Some) };
+    let (handshake, ping) = (some(wire.handshake())?, some(wire.ping())?);
+    Ok(Phrases {
+        upgrade: keep(&wire.upgrade(None))?,
+        negotiate: keep(&wire.negotiate())?,
+        handshake,
+        ping,
+        close: keep(&Wire::close())?,
+    })
+}
+
+/// The wait for `period`, as nanoseconds of the run's clock.
+pub(crate) fn after(now_ns: u64, period: Duration) -> u64 {
+    now_ns.saturating_add(period.as_nanos() as u64)
+}

@@ -1,0 +1,302 @@
+//! A small relay server on std threads that can be told to misbehave, message by message.
+
+use fanfare_protocol::cursor::{Progress, Sink};
+use fanfare_protocol::http::head::{BodyLength, HeadLimits, RequestHead, parse_request};
+use fanfare_protocol::hub::{self, Format, Message, Payload, Value};
+use fanfare_protocol::negotiate;
+use fanfare_protocol::ws::decoder::{Decoder, Event, Role};
+use fanfare_protocol::ws::encode::{MessageWriter, write_close};
+use fanfare_protocol::ws::{DataKind, handshake};
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+/// What the server does to one delivery.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// Nothing.
+    None,
+    /// Never sends it.
+    Drop,
+    /// Sends it twice.
+    Duplicate,
+    /// Sends it after the next one.
+    Swap,
+    /// Changes one byte of the payload, so far from its start.
+    Corrupt(usize),
+    /// Cuts the connection instead.
+    Hangup,
+    /// Sleeps first.
+    Stall(Duration),
+}
+
+/// Decides by (receiver in order of connecting, message in order of publishing).
+pub type Mischief = Arc<dyn Fn(usize, u64) -> Fault + Send + Sync>;
+
+/// The server. Its threads end when their connections do.
+pub struct Relay {
+    /// Where it listens.
+    pub address: SocketAddr,
+}
+
+struct Peer {
+    socket: TcpStream,
+    number: usize,
+    format: Option<Format>,
+    /// A delivery held back to come after the next.
+    held: Vec<u8>,
+}
+
+struct Room {
+    peers: Mutex<Vec<Peer>>,
+    published: Mutex<u64>,
+    mischief: Mischief,
+}
+
+impl Relay {
+    /// Listens on a free port.
+    pub fn start(mischief: impl Fn(usize, u64) -> Fault + Send + Sync + 'static) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let address = listener.local_addr().expect("bound");
+        let room =
+            Arc::new(Room { peers: Mutex::new(Vec::new()), published: Mutex::new(0), mischief: Arc::new(mischief) });
+        std::thread::spawn(move || {
+            for socket in listener.incoming().flatten() {
+                let room = room.clone();
+                std::thread::spawn(move || serve(&room, socket));
+            }
+        });
+        Self { address }
+    }
+
+    /// A server without faults.
+    pub fn honest() -> Self {
+        Self::start(|_, _| Fault::None)
+    }
+}
+
+/// One connection. Any error ends it.
+fn serve(room: &Room, mut socket: TcpStream) -> Option<()> {
+    let _ = socket.set_nodelay(true);
+    let mut bytes = Vec::new();
+    loop {
+        let head_end = read_head(&mut socket, &mut bytes)?;
+        let Ok(Progress::Done(head, _)) = parse_request(&bytes, &HeadLimits::default()) else { return None };
+        let body_bytes = match head.body_length() {
+            BodyLength::None => 0,
+            BodyLength::Length(length) => length as usize,
+            BodyLength::Chunked => return None,
+        };
+        if head.method() == "GET" {
+            return upgrade(room, socket.try_clone().ok()?, &head, bytes[head_end..].to_vec());
+        }
+        let path = head.path().to_owned();
+        while bytes.len() < head_end + body_bytes {
+            more(&mut socket, &mut bytes)?;
+        }
+        let body = bytes[head_end..head_end + body_bytes].to_vec();
+        bytes.drain(..head_end + body_bytes);
+        answer_post(room, &mut socket, &path, &body)?;
+    }
+}
+
+fn more(socket: &mut TcpStream, bytes: &mut Vec<u8>) -> Option<()> {
+    let mut piece = [0; 4096];
+    let n = socket.read(&mut piece).ok().filter(|&n| n > 0)?;
+    bytes.extend_from_slice(&piece[..n]);
+    Some(())
+}
+
+fn read_head(socket: &mut TcpStream, bytes: &mut Vec<u8>) -> Option<usize> {
+    loop {
+        match parse_request(bytes, &HeadLimits::default()) {
+            Ok(Progress::Done(_, length)) => return Some(length),
+            Ok(Progress::NeedMore) => more(socket, bytes)?,
+            Err(_) => return None,
+        }
+    }
+}
+
+fn answer_post(room: &Room, socket: &mut TcpStream, path: &str, body: &[u8]) -> Option<()> {
+    let mut answer = Vec::new();
+    if path.ends_with("/negotiate") {
+        answer.extend_from_slice(b"{\"negotiateVersion\":1,\"connectionId\":\"c\",\"connectionToken\":\"tok\",\"availableTransports\":[{\"transport\":\"WebSockets\",\"transferFormats\":[\"Text\",\"Binary\"]}]}");
+        let _: Option<negotiate::Transport> = None;
+    } else if path == "/publish" {
+        publish(room, body);
+    } else {
+        return socket.write_all(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n").ok();
+    }
+    let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", answer.len());
+    socket.write_all(&[head.as_bytes(), &answer].concat()).ok()
+}
+
+/// Paths: `/raw` broadcasts what it gets behind `pub:`; `/hub` is a relay hub; `/token` a hub that wants a token.
+fn upgrade(room: &Room, mut socket: TcpStream, head: &RequestHead<'_>, early: Vec<u8>) -> Option<()> {
+    let known = match head.path() {
+        "/raw" | "/hub" => true,
+        "/token" => head.query_value("id").as_deref() == Some("tok"),
+        _ => false,
+    };
+    let Some(accept) = handshake::check_upgrade(head).ok().filter(|_| known) else {
+        return socket.write_all(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n").ok();
+    };
+    let mut answer = Vec::new();
+    handshake::write_switching_protocols(&mut answer, &accept);
+    socket.write_all(&answer).ok()?;
+    let raw = head.path() == "/raw";
+    if raw {
+        join(room, &socket, None)?;
+    }
+    let mut client =
+        Client { decoder: Decoder::new(Role::Server), format: None, raw, message: Vec::new(), kind: DataKind::Text };
+    let mut bytes = early;
+    loop {
+        client.take(room, &mut socket, &mut bytes)?;
+        bytes.clear();
+        more(&mut socket, &mut bytes)?;
+    }
+}
+
+fn join(room: &Room, socket: &TcpStream, format: Option<Format>) -> Option<()> {
+    let mut peers = room.peers.lock().ok()?;
+    let number = peers.len();
+    peers.push(Peer { socket: socket.try_clone().ok()?, number, format, held: Vec::new() });
+    Some(())
+}
+
+struct Client {
+    decoder: Decoder,
+    format: Option<Format>,
+    raw: bool,
+    message: Vec<u8>,
+    kind: DataKind,
+}
+
+impl Client {
+    fn take(&mut self, room: &Room, socket: &mut TcpStream, bytes: &mut [u8]) -> Option<()> {
+        let mut whole = Vec::new();
+        for event in self.decoder.handle_bytes(bytes) {
+            match event.ok()? {
+                Event::Data { kind, payload, fin, .. } => {
+                    self.kind = kind;
+                    self.message.extend_from_slice(payload);
+                    if fin {
+                        whole.push(std::mem::take(&mut self.message));
+                    }
+                }
+                Event::Close { .. } => {
+                    let mut farewell = Vec::new();
+                    write_close(&mut farewell, None, "");
+                    let _ = socket.write_all(&farewell);
+                    return None;
+                }
+                Event::Ping(_) | Event::Pong(_) => {}
+            }
+        }
+        whole.into_iter().try_for_each(|message| self.message(room, socket, &message))
+    }
+
+    fn message(&mut self, room: &Room, socket: &mut TcpStream, message: &[u8]) -> Option<()> {
+        if self.raw {
+            publish(room, message.strip_prefix(b"pub:")?);
+            return Some(());
+        }
+        let mut rest = message;
+        let format = match self.format {
+            Some(format) => format,
+            None => {
+                let Ok(Progress::Done(request, used)) = hub::handshake::parse(rest, 4096) else { return None };
+                let format = request.check(true).ok()?;
+                rest = &rest[used..];
+                // The answer and the membership together: what is broadcast meanwhile comes after the answer.
+                let mut peers = room.peers.lock().ok()?;
+                socket.write_all(&frame(Some(format), b"{}\x1e")).ok()?;
+                let number = peers.len();
+                peers.push(Peer { socket: socket.try_clone().ok()?, number, format: Some(format), held: Vec::new() });
+                self.format = Some(format);
+                format
+            }
+        };
+        while !rest.is_empty() {
+            let Ok(Progress::Done(message, used)) = hub::decode(format, rest, 0) else { return None };
+            rest = &rest[used..];
+            if let Message::Invocation { invocation_id, target, arguments, .. } = message {
+                let mut answer = Vec::new();
+                let known = target.eq_ignore_ascii_case("Broadcast");
+                if let (true, Some(Ok(text))) = (known, arguments.get(1).map(|raw| raw.as_str())) {
+                    publish(room, text.as_bytes());
+                }
+                if let Some(id) = invocation_id {
+                    if known {
+                        hub::encode::completion_void(format, &mut answer, &id).ok()?;
+                    } else {
+                        hub::encode::completion_error(format, &mut answer, &id, "Method does not exist.").ok()?;
+                    }
+                    // Not between two halves of somebody else's write.
+                    let _peers = room.peers.lock().ok()?;
+                    socket.write_all(&frame(Some(format), &answer)).ok()?;
+                }
+            }
+        }
+        Some(())
+    }
+}
+
+fn frame(format: Option<Format>, message: &[u8]) -> Vec<u8> {
+    let kind = if format == Some(Format::MessagePack) { DataKind::Binary } else { DataKind::Text };
+    let mut writer = MessageWriter::new(Vec::new(), kind, message.len());
+    writer.put(message);
+    writer.finish()
+}
+
+fn delivery(format: Option<Format>, payload: &[u8]) -> Vec<u8> {
+    let Some(format) = format else { return frame(None, payload) };
+    let mut record = Vec::new();
+    let arguments = [Value::Str(String::from_utf8_lossy(payload).into_owned())];
+    hub::encode::invocation(format, &mut record, None, "m", &Payload::Values(&arguments)).expect("encodes");
+    frame(Some(format), &record)
+}
+
+fn publish(room: &Room, payload: &[u8]) {
+    let mut peers = room.peers.lock().expect("no panic");
+    let mut published = room.published.lock().expect("no panic");
+    let message = *published;
+    *published += 1;
+    peers.retain_mut(|peer| peer.deliver((room.mischief)(peer.number, message), payload).is_some());
+}
+
+impl Peer {
+    /// `None`: the peer is gone.
+    fn deliver(&mut self, fault: Fault, payload: &[u8]) -> Option<()> {
+        let mut bytes = Vec::new();
+        match fault {
+            Fault::None => bytes = delivery(self.format, payload),
+            Fault::Drop => {}
+            Fault::Duplicate => {
+                bytes = delivery(self.format, payload);
+                bytes.extend_from_within(..);
+            }
+            Fault::Swap => {
+                self.held = delivery(self.format, payload);
+                return Some(());
+            }
+            Fault::Corrupt(at) => {
+                let mut damaged = payload.to_vec();
+                damaged[at] = if damaged[at] == b'0' { b'1' } else { b'0' };
+                bytes = delivery(self.format, &damaged);
+            }
+            Fault::Hangup => {
+                let _ = self.socket.shutdown(std::net::Shutdown::Both);
+                return None;
+            }
+            Fault::Stall(time) => {
+                std::thread::sleep(time);
+                bytes = delivery(self.format, payload);
+            }
+        }
+        bytes.append(&mut self.held);
+        self.socket.write_all(&bytes).ok()
+    }
+}
