@@ -107,8 +107,6 @@ pub const NOTES_OVERFLOW_MAX: usize = 65_536;
 pub const NOTES_PER_TURN: usize = 1024;
 /// Commands taken per turn.
 pub const COMMANDS_PER_TURN: usize = 1024;
-/// Inbound bytes of one connection per turn.
-pub const INBOUND_BYTES_PER_TURN: usize = 64 << 10;
 /// Enters in a row that may only read, so that what one publisher sent in one write leaves in one send.
 pub const READ_ROUNDS_MAX: u32 = 64;
 /// Late connections resumed per turn.
@@ -125,7 +123,6 @@ pub const TIMEOUT_MS_MAX: u32 = 3_000_000;
 
 const _: () = assert!(RECV_BUFFERS.is_power_of_two());
 const _: () = assert!(NOTES_MAX.is_power_of_two());
-const _: () = assert!(LINGER_BYTES_MAX >= INBOUND_BYTES_PER_TURN);
 
 /// What the limits come to on this host, printed at start.
 #[derive(Clone, Debug)]

@@ -70,13 +70,9 @@ fn check_claims(claims: &Value, now: SystemTime) -> Result<Option<String>, Token
     if now_s > expires_s + skew_s {
         return Err(TokenError::Expired);
     }
-    match claims.get("nbf") {
-        None => {}
-        Some(from) => {
-            if from.as_f64().ok_or(TokenError::Malformed)? > now_s + skew_s {
-                return Err(TokenError::NotYetValid);
-            }
-        }
+    let from_s = claims.get("nbf").map(|from| from.as_f64().ok_or(TokenError::Malformed)).transpose()?;
+    if from_s.is_some_and(|from_s| from_s > now_s + skew_s) {
+        return Err(TokenError::NotYetValid);
     }
     Ok(claims.get("sub").and_then(Value::as_str).map(str::to_owned))
 }

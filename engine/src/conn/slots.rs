@@ -157,10 +157,6 @@ pub struct Cold {
     pub messages_received: u32,
     /// Bytes thrown away since our farewell.
     pub lingered_bytes: u32,
-    /// Inbound bytes in this turn, and the turn they were counted in.
-    pub turn_bytes: u32,
-    /// See `turn_bytes`.
-    pub turn: u32,
     /// The receive that is with the kernel was queued because the socket said there is more.
     pub more_read: bool,
     /// It was given a token by negotiate before it connected.

@@ -14,7 +14,7 @@ use crate::hub::publisher::Order;
 use crate::hub::switchboard::{Shared, Switchboard};
 use crate::interconnect::{Receiver, Sender};
 use crate::io::{Completion, Errno, Generation, Io, IoCounters, Received, Slot, Wait};
-use crate::limits::{self, INBOUND_BYTES_PER_TURN, READ_ROUNDS_MAX};
+use crate::limits::{self, READ_ROUNDS_MAX};
 use outbound::Flights;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -56,7 +56,6 @@ pub(crate) struct Shard<I: Io> {
     /// Receives queued because the socket said there is more.
     more_reads: u32,
     read_rounds: u32,
-    turn: u32,
     sweeper: Sweeper,
     phase: Phase,
     accept_armed: bool,
@@ -98,7 +97,6 @@ impl<I: Io> Shard<I> {
             resumed: VecDeque::new(),
             more_reads: 0,
             read_rounds: 0,
-            turn: 0,
             phase: Phase::Running,
             accept_armed: true,
             accept_at_us: None,
@@ -120,7 +118,6 @@ impl<I: Io> Shard<I> {
         self.io.enter(wait, &mut self.pool, &mut self.completions)?;
         self.board.shared.sleepers.awake(self.board.shard);
         self.board.now_us = self.io.now_us();
-        self.turn = self.turn.wrapping_add(1);
 
         let completions = std::mem::take(&mut self.completions);
         self.land(&completions);
@@ -267,10 +264,10 @@ impl<I: Io> Shard<I> {
             Received::Data { buffer, len, more } => {
                 self.board.handle_bytes(slot, &mut self.pool, buffer, len);
                 self.pool.give_back(buffer);
-                self.read_on(slot, generation, len, more);
+                self.read_on(slot, generation, more);
             }
             Received::End => self.board.handle_end(slot),
-            Received::WouldBlock => self.read_on(slot, generation, 0, false),
+            Received::WouldBlock => self.read_on(slot, generation, false),
             Received::NoBuffers => {
                 self.board.counters.recv_pool_empty_total.add(1);
                 self.board.want_read(slot);
@@ -284,26 +281,15 @@ impl<I: Io> Shard<I> {
         live && std::mem::take(&mut self.board.slots.cold_mut(slot).more_read)
     }
 
-    /// After some input: read on at once if there is more, unless this connection has had its share of the turn.
-    fn read_on(&mut self, slot: Slot, generation: Generation, len: u32, more: bool) {
-        let turn = self.turn / READ_ROUNDS_MAX;
+    /// After some input: read on in the next enter if there is more. One buffer of each connection a turn: nobody
+    /// keeps the others waiting.
+    fn read_on(&mut self, slot: Slot, generation: Generation, more: bool) {
         let Some(hot) = self.board.slots.live(slot, generation) else { return };
-        let again = hot.flags.take(Flags::READ_AGAIN) || more;
-        let paused = hot.flags.has(Flags::PAUSED);
-        let cold = self.board.slots.cold_mut(slot);
-        if cold.turn != turn {
-            (cold.turn, cold.turn_bytes) = (turn, 0);
-        }
-        cold.turn_bytes += len;
-        let spent = cold.turn_bytes as usize > INBOUND_BYTES_PER_TURN;
-        let hot = self.board.slots.hot_mut(slot);
-        if !again {
+        if !(hot.flags.take(Flags::READ_AGAIN) || more) {
             return;
         }
-        if paused {
+        if hot.flags.has(Flags::PAUSED) {
             hot.flags.set(Flags::READ_AGAIN);
-        } else if spent {
-            self.board.want_read(slot);
         } else {
             hot.flags.set(Flags::RECV_INFLIGHT);
             self.board.slots.cold_mut(slot).more_read = true;

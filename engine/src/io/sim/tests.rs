@@ -418,7 +418,7 @@ fn trace(seed: u64) -> Vec<Completion> {
         }
         let from = seen.len();
         sim.enter(WAIT, &mut pool, &mut seen).unwrap();
-        for completion in seen[from..].to_vec() {
+        for completion in seen[from..].iter().copied() {
             match completion {
                 Completion::Accepted { slot } => sim.poll(slot, Generation::new(3)),
                 Completion::Readable { slot, generation, .. } => sim.recv(slot, generation),
