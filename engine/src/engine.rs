@@ -7,6 +7,7 @@ use crate::event::{ShardMetrics, SharedCounters};
 use crate::hub::directory::Directory;
 use crate::hub::host::{Host, HubHandler, InProcess};
 use crate::hub::interest::Interest;
+use crate::hub::pending::Pending;
 use crate::hub::publisher::{Mailbox, Publisher};
 use crate::hub::switchboard::{HubSpec, Shared};
 use crate::ids::IdKeys;
@@ -21,7 +22,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::{Receiver, channel};
 use std::thread::JoinHandle;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// Which cores the shards run on.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -296,6 +297,7 @@ impl Builder {
             endpoints,
             http: self.http,
             directory: Directory::default(),
+            pending: Pending::new(limits.negotiate_ttl_s),
             keys: Arc::new(keys),
             sleepers: Sleepers::new(shards),
             mailboxes: (0..shards).map(|_| Mailbox::new(limits.commands_max)).collect(),
@@ -374,15 +376,23 @@ fn check_options(path: &str, options: &EndpointOptions) -> Result<(), StartError
 }
 
 /// Shards bind with `SO_REUSEPORT`, which would share a port silently with another server of the same user: this
-/// looks first.
+/// looks first. A predecessor that was killed holds its port until the kernel has taken its ring apart, which happens
+/// after the process is gone: a taken port is asked for again for a while.
 fn check_free(addresses: &[SocketAddr]) -> Result<(), StartError> {
+    let last_try = Instant::now() + Duration::from_millis(LISTEN_WAIT_MS_MAX);
     for address in addresses.iter().filter(|address| address.port() != 0) {
-        if let Err(error) = TcpListener::bind(address) {
-            return Err(StartError::Listen { address: address.to_string(), error });
+        while let Err(error) = TcpListener::bind(address) {
+            if error.kind() != std::io::ErrorKind::AddrInUse || Instant::now() >= last_try {
+                return Err(StartError::Listen { address: address.to_string(), error });
+            }
+            std::thread::sleep(Duration::from_millis(20));
         }
     }
     Ok(())
 }
+
+/// How long a start waits for a taken port to become free.
+const LISTEN_WAIT_MS_MAX: u64 = 2_000;
 
 /// The soft limit of open files, from procfs; 1024 where it cannot be read.
 fn descriptors_max() -> usize {

@@ -204,6 +204,12 @@ impl IdMint {
         }
     }
 
+    /// The second in which an id of ours was made, on the clock of `now_s`, which is not earlier.
+    pub fn minted_s(&self, id: &ConnectionId, now_s: u32) -> Option<u32> {
+        let stamp = (self.keys.counter(id)? >> SEQUENCE_BITS) as u32;
+        Some(now_s.saturating_sub(now_s.wrapping_sub(stamp) % (1 << SECONDS_BITS)))
+    }
+
     fn verify_token(&self, text: &str, now_s: u32, ttl_s: u32, user: Option<&str>) -> Result<ConnectionId, IdError> {
         let mut bytes = [0; TOKEN_BYTES];
         let whole = URL_SAFE_NO_PAD.decode_slice(text, &mut bytes) == Ok(TOKEN_BYTES);

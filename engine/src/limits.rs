@@ -113,8 +113,9 @@ pub const INBOUND_BYTES_PER_TURN: usize = 64 << 10;
 pub const READ_ROUNDS_MAX: u32 = 64;
 /// Late connections resumed per turn.
 pub const RESUMED_PER_TURN: usize = 256;
-/// Bytes read and thrown away after our farewell, so that the kernel does not answer them with a reset.
-pub const LINGER_BYTES_MAX: usize = 256 << 10;
+/// Bytes read and thrown away after our farewell, so that the kernel does not answer them with a reset: room for a
+/// client to finish the too large message that it was told about.
+pub const LINGER_BYTES_MAX: usize = 4 << 20;
 /// Shards of one engine (one bit each in a segment's holders).
 pub const SHARDS_MAX: usize = 64;
 /// Hubs of one engine.

@@ -30,6 +30,13 @@ fn relay(cx: &mut Context<'_>, call: &Invocation<'_>) -> Result<Answer, HandlerE
             cx.all().send("m", &Payload::Raw(call.arguments())).map_err(publish)?;
             Ok(Answer::Void)
         }
+        "Id" => Ok(Answer::Value(Value::from(cx.connection_id()))),
+        "Except" => {
+            let ids: Vec<_> = call.arg(0)?.array()?.map(|id| id.as_str()).collect::<Result<_, _>>()?;
+            let ids: Vec<&str> = ids.iter().map(AsRef::as_ref).collect();
+            cx.all_except(&ids).send("m", &Payload::Values(&[])).map_err(publish)?;
+            Ok(Answer::Void)
+        }
         "Later" => {
             let reply = cx.defer();
             std::thread::spawn(move || reply.reply(Answer::Value(Value::from("later"))));
@@ -91,6 +98,25 @@ impl Client {
     }
 }
 
+impl Client {
+    /// Calls a method with arguments as JSON; everything that comes up to its answer.
+    fn call(&mut self, method: &str, arguments: &str) -> Vec<String> {
+        self.send(&format!(
+            "{{\"type\":1,\"invocationId\":\"c\",\"target\":\"{method}\",\"arguments\":[{arguments}]}}\u{1e}"
+        ));
+        let mut told = vec![self.next()];
+        while !told.last().unwrap().starts_with("{\"type\":3,") {
+            told.push(self.next());
+        }
+        told
+    }
+
+    fn id(&mut self) -> String {
+        let answer = self.call("Id", "").pop().unwrap();
+        answer.split('"').rev().nth(1).unwrap().to_owned()
+    }
+}
+
 fn engine(shards: usize) -> Engine {
     Engine::builder()
         .shards(shards)
@@ -129,6 +155,63 @@ fn a_broadcast_reaches_members_on_every_shard_in_order() {
     assert!(shards.iter().all(|shard| shard.connections_open > 0), "the kernel spreads connections over shards");
     let total = engine.metrics().total();
     assert_eq!((total.deliveries_total, total.encodings_total), (3000, 50));
+}
+
+/// The slots of excluded connections must ascend, whatever their tenancies: references ascend by tenancy first.
+#[test]
+fn exclusions_hold_whatever_the_age_of_a_slot() {
+    for shards in [1, 3] {
+        let engine = engine(shards);
+        let address = engine.local_addrs()[0];
+        let early: Vec<Client> = (0..12).map(|_| Client::connect(address)).collect();
+        // These take slots that were used before, those after them fresh ones: low slots of a late tenancy.
+        drop(early.into_iter().step_by(2).collect::<Vec<_>>());
+        let gone = std::time::Instant::now() + Duration::from_secs(5);
+        while engine.metrics().total().sockets_open > 0 && std::time::Instant::now() < gone {
+            std::thread::yield_now();
+        }
+        let mut clients: Vec<Client> = (0..24).map(|_| Client::connect(address)).collect();
+        let ids: Vec<String> = clients.iter_mut().map(Client::id).collect();
+        for excluded in 1..clients.len() {
+            let listed = ids[1..=excluded].iter().rev().map(|id| format!("\"{id}\"")).collect::<Vec<_>>().join(",");
+            clients[0].send(&format!("{{\"type\":1,\"target\":\"Except\",\"arguments\":[[{listed}]]}}\u{1e}"));
+            assert_eq!(clients[0].next(), "{\"type\":1,\"target\":\"m\",\"arguments\":[]}");
+            for (index, client) in clients.iter_mut().enumerate().skip(1) {
+                // A shard takes what others tell it after what its own clients say: the second answer is behind it.
+                let told = [client.call("Echo", "1"), client.call("Echo", "2")].concat();
+                let reached = told.iter().any(|message| message.contains("\"m\""));
+                assert_eq!(reached, index > excluded, "client {index}, {excluded} excluded: {told:?}");
+            }
+        }
+    }
+}
+
+/// Our last words reach a peer that goes on sending: no reset overtakes them.
+#[test]
+fn last_words_arrive_however_much_is_sent_after_the_offence() {
+    let engine = engine(1);
+    let read_all = |stream: &mut TcpStream| {
+        let mut bytes = Vec::new();
+        stream.read_to_end(&mut bytes).expect("an end, not a reset");
+        bytes
+    };
+    for _ in 0..20 {
+        let mut client = Client::connect(engine.local_addrs()[0]);
+        // A frame without a mask, and much behind it.
+        client.stream.write_all(&[0x01; 200_000]).unwrap();
+        assert_eq!(read_all(&mut client.stream), [0x88, 2, 0x03, 0xEA]);
+        let mut stream = TcpStream::connect(engine.local_addrs()[0]).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        stream.write_all(b"GET / HTTP/1.1\r\nHost: x\r\nX: ").unwrap();
+        stream.write_all(&[b'x'; 200_000]).unwrap();
+        let answer = String::from_utf8(read_all(&mut stream)).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 431 "), "{answer}");
+    }
+    let patience = std::time::Instant::now() + Duration::from_secs(5);
+    while engine.metrics().total().sockets_open > 0 {
+        assert!(std::time::Instant::now() < patience, "connections whose peers have gone are closed");
+        std::thread::yield_now();
+    }
 }
 
 #[test]

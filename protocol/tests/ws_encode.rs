@@ -47,6 +47,28 @@ fn long_messages_are_frames_of_2048_bytes() {
 }
 
 #[test]
+fn no_message_has_more_fragments_than_clients_take() {
+    for len in [FRAGMENTS_MAX * FRAGMENT_PAYLOAD_MAX, FRAGMENTS_MAX * FRAGMENT_PAYLOAD_MAX + 1, 64 << 20] {
+        let framed = message(DataKind::Binary, &vec![7; len]);
+        assert_eq!(framed.len(), message_len(len));
+        let (mut at, mut frames, mut payload) = (0, 0, 0);
+        while at < framed.len() {
+            let short = framed[at + 1];
+            let (header, rest) = if short < 126 {
+                (2, usize::from(short))
+            } else {
+                (4, usize::from(u16::from_be_bytes([framed[at + 2], framed[at + 3]])))
+            };
+            let last = at + header + rest == framed.len();
+            assert_eq!(framed[at], if frames == 0 { 0x02 } else { 0 } | if last { 0x80 } else { 0 });
+            (at, frames, payload) = (at + header + rest, frames + 1, payload + rest);
+        }
+        assert_eq!(payload, len);
+        assert!(frames <= FRAGMENTS_MAX, "{frames} frames for {len} bytes");
+    }
+}
+
+#[test]
 fn message_len_is_what_is_written() {
     let mut random = Random::new(7);
     let near = [0, 125, 126, 2043, 2044, 2045, 2169, 2170, 2171, 4088, 4089, 65_535, 65_536, 1 << 20];

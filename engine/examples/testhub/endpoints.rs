@@ -12,7 +12,10 @@ impl HttpHandler for Endpoints {
     fn handle(&self, request: &HttpRequest<'_>) -> HttpAnswer {
         match (request.method(), request.path()) {
             ("GET" | "HEAD", "/health") => HttpAnswer::text(200, "healthy"),
-            ("GET", "/stats") => HttpAnswer::json(200, format!("{{\"connections\":{}}}", request.connections())),
+            ("GET", "/stats") => {
+                let held = request.connections() + request.pending();
+                HttpAnswer::json(200, format!("{{\"connections\":{held}}}"))
+            }
             ("POST", "/redirecthub/negotiate") => redirect(request),
             (_, "/health" | "/stats" | "/redirecthub/negotiate") => HttpAnswer::text(405, ""),
             ("GET", path) if path.starts_with("/clientresult/") => {

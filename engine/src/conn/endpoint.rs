@@ -169,11 +169,12 @@ pub trait Authenticator: Send + Sync + 'static {
 pub struct HttpRequest<'a> {
     head: &'a RequestHead<'a>,
     connections: usize,
+    pending: usize,
 }
 
 impl<'a> HttpRequest<'a> {
-    pub(crate) fn new(head: &'a RequestHead<'a>, connections: usize) -> Self {
-        Self { head, connections }
+    pub(crate) fn new(head: &'a RequestHead<'a>, connections: usize, pending: usize) -> Self {
+        Self { head, connections, pending }
     }
 
     /// The method, as sent.
@@ -199,6 +200,11 @@ impl<'a> HttpRequest<'a> {
     /// Hub connections now held by the engine, over all hubs and shards.
     pub fn connections(&self) -> usize {
         self.connections
+    }
+
+    /// Connections that were negotiated, have not come yet and may still come.
+    pub fn pending(&self) -> usize {
+        self.pending
     }
 }
 

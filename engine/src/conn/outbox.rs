@@ -94,10 +94,11 @@ pub fn push(hot: &mut Hot, runs: &mut Runs, holdings: &mut Holdings, run: Extent
         return;
     } else {
         let queue = runs.queue(&mut hot.more);
-        if let Some(last) = queue.back_mut() {
-            if !hot.flags.has(Flags::SEND_INFLIGHT) && last.merge(&run) {
-                return;
-            }
+        if let Some(last) = queue.back_mut()
+            && !hot.flags.has(Flags::SEND_INFLIGHT)
+            && last.merge(&run)
+        {
+            return;
         }
         queue.push_back(run);
     }

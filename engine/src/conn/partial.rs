@@ -18,6 +18,19 @@ pub struct Partial {
     pub held: Vec<u8>,
     /// A request body under way, and the answer that goes out when it is over.
     pub body: Option<Box<Body>>,
+    /// A message that is being returned while it still comes in.
+    pub echo: Option<Box<EchoMessage>>,
+}
+
+/// How much of a message has gone back.
+#[derive(Debug, Default)]
+pub struct EchoMessage {
+    /// Payload bytes that have come.
+    pub bytes_received: usize,
+    /// Frames that have gone back.
+    pub frames_sent: usize,
+    /// Payload that has not gone back yet.
+    pub bytes: Vec<u8>,
 }
 
 /// A request body that is read and thrown away before its request is answered.
@@ -39,6 +52,7 @@ impl Default for Partial {
             head_end: HeadEnd::new(),
             held: Vec::new(),
             body: None,
+            echo: None,
         }
     }
 }
@@ -46,12 +60,18 @@ impl Default for Partial {
 impl Partial {
     /// Whether it says no more than its absence would.
     pub fn is_vacant(&self) -> bool {
-        self.decoder.at_rest() && self.bytes.is_empty() && self.held.is_empty() && self.body.is_none()
+        self.decoder.at_rest()
+            && self.bytes.is_empty()
+            && self.held.is_empty()
+            && self.body.is_none()
+            && self.echo.is_none()
     }
 
     /// Heap bytes.
     fn weight(&self) -> usize {
-        self.bytes.capacity() + self.held.capacity() + self.body.as_ref().map_or(0, |b| b.answer.capacity())
+        let body = self.body.as_ref().map_or(0, |body| body.answer.capacity());
+        let echo = self.echo.as_ref().map_or(0, |echo| echo.bytes.capacity());
+        self.bytes.capacity() + self.held.capacity() + body + echo
     }
 
     /// Back to what a new one is, keeping up to [`KEPT_BYTES_MAX`] of buffer.

@@ -163,6 +163,10 @@ pub struct Cold {
     pub turn: u32,
     /// The receive that is with the kernel was queued because the socket said there is more.
     pub more_read: bool,
+    /// It was given a token by negotiate before it connected.
+    pub negotiated: bool,
+    /// Our direction ends as soon as everything is sent; then the peer's end is awaited. Its input is not looked at.
+    pub half_close: bool,
     /// Why it is being closed (`CloseReason as u8`), 0 while it is not.
     pub close_reason: u8,
 }

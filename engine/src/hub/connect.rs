@@ -3,6 +3,7 @@
 use crate::conn::endpoint::{ConnectRequest, EndpointOptions, HttpAnswer, HttpRequest, Identity, Refusal, Service};
 use crate::conn::slots::State;
 use crate::event::RefuseReason;
+use crate::hub::directory::Standing;
 use crate::hub::switchboard::Switchboard;
 use crate::ids::ConnectionId;
 use crate::io::Slot;
@@ -39,16 +40,17 @@ impl Switchboard {
             };
         }
         let hub_path = path.strip_suffix("/negotiate").map(|hub| hub.strip_suffix('/').unwrap_or(hub));
-        if let Some(index) = hub_path.and_then(|path| endpoints.iter().position(|e| e.path == path)) {
-            if let Service::Hub { options, .. } = &endpoints[index].service {
-                return Response::Http(self.negotiate(index, head, options));
-            }
+        if let Some(index) = hub_path.and_then(|path| endpoints.iter().position(|e| e.path == path))
+            && let Service::Hub { options, .. } = &endpoints[index].service
+        {
+            return Response::Http(self.negotiate(index, head, options));
         }
         self.other_path(head)
     }
 
     fn other_path(&mut self, head: &RequestHead<'_>) -> Response {
-        let request = HttpRequest::new(head, self.shared.connections());
+        let pending = self.shared.pending.count(self.now_s());
+        let request = HttpRequest::new(head, self.shared.connections(), pending);
         let answer = match &self.shared.http {
             Some(handler) => handler.handle(&request),
             None => HttpAnswer::not_found(),
@@ -106,6 +108,7 @@ impl Switchboard {
             Ok(request) => {
                 let now_s = self.now_s();
                 let id = if request.version == 0 { self.mint.mint_bearer(now_s) } else { self.mint.mint(now_s) };
+                self.shared.pending.negotiated(now_s);
                 let token = self.mint.token(&id, now_s, identity.user.as_deref());
                 let transports: &[Transport] =
                     if options.transports.websockets { &[Transport::WebSockets] } else { &[] };
@@ -176,8 +179,10 @@ impl Switchboard {
                 }
             }
         };
-        if id.is_some_and(|id| self.shared.directory.find(&id.0).is_some()) {
-            return self.bound(head, upgrade);
+        match id.map_or(Standing::Unused, |id| self.shared.directory.standing(&id.0)) {
+            Standing::Unused => {}
+            Standing::Connected(_) => return self.bound(head, upgrade),
+            Standing::Spent => return self.text(head, 404, RefuseReason::UnknownId, UNKNOWN_ID),
         }
         match method {
             "GET" if upgrade => self.enter(slot, head, raw, options, id, identity),
@@ -242,17 +247,20 @@ impl Switchboard {
         if let Some(refused) = self.turn_away(head) {
             return Response::Http(refused);
         }
-        let id = id.unwrap_or_else(|| {
-            let now_s = self.now_s();
-            self.mint.mint(now_s)
-        });
+        let now_s = self.now_s();
+        let negotiated = id;
+        let id = id.unwrap_or_else(|| self.mint.mint(now_s));
         if !self.shared.directory.claim(&id.0, self.reference(slot)) {
             return self.text(head, 409, RefuseReason::Transport, "");
         }
         let request = if options.keep_request { self.requests.insert(raw.into()).unwrap_or(0) } else { 0 };
         let user = identity.user.map_or(0, |user| self.requests.insert(user.into_bytes().into()).unwrap_or(0));
+        if let Some(minted_s) = negotiated.and_then(|id| self.mint.minted_s(&id, now_s)) {
+            self.shared.pending.connected(minted_s);
+        }
         let cold = self.slots.cold_mut(slot);
         (cold.id, cold.request, cold.user) = (id.0, request, user);
+        (cold.negotiated, cold.connected_at_s) = (negotiated.is_some(), now_s);
         self.upgrade(slot, head, State::Handshake)
     }
 

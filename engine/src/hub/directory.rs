@@ -4,8 +4,8 @@
 //! 64 stripes, each behind a mutex held for one look-up.
 
 use crate::io::{Generation, Slot};
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::{Mutex, MutexGuard};
 
@@ -55,11 +55,64 @@ impl Hasher for IdHasher {
     fn write_usize(&mut self, _length_prefix: usize) {}
 }
 
-type Stripe = HashMap<[u8; 16], ConnRef, BuildHasherDefault<IdHasher>>;
+/// Ids whose connection has gone while their token was still good, oldest first, and when each may be forgotten.
+#[derive(Debug, Default)]
+struct Spent {
+    ids: HashSet<[u8; 16], BuildHasherDefault<IdHasher>>,
+    order: VecDeque<(u32, [u8; 16])>,
+}
+
+/// Spent ids that are remembered per stripe. Beyond it the oldest are forgotten early: their own client could then
+/// come in once more with its old token.
+const SPENT_PER_STRIPE_MAX: usize = 4096;
+
+impl Spent {
+    fn add(&mut self, id: [u8; 16], now_s: u32, until_s: u32) {
+        self.forget(now_s);
+        if self.order.len() == SPENT_PER_STRIPE_MAX {
+            self.pop();
+        }
+        if self.ids.insert(id) {
+            self.order.push_back((until_s, id));
+        }
+    }
+
+    fn forget(&mut self, now_s: u32) {
+        while self.order.front().is_some_and(|(until_s, _)| *until_s <= now_s) {
+            self.pop();
+        }
+    }
+
+    fn pop(&mut self) {
+        if let Some((_, id)) = self.order.pop_front() {
+            self.ids.remove(&id);
+        }
+        if self.order.is_empty() {
+            *self = Self::default();
+        }
+    }
+}
+
+#[derive(Debug, Default)]
+struct Stripe {
+    connected: HashMap<[u8; 16], ConnRef, BuildHasherDefault<IdHasher>>,
+    spent: Spent,
+}
 
 const STRIPES: usize = 64;
 
-/// Connected ids.
+/// What is known of an id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// Nothing: it was never used here, or long ago.
+    Unused,
+    /// It is connected.
+    Connected(ConnRef),
+    /// Its connection has gone; it opens nothing any more.
+    Spent,
+}
+
+/// Connected ids, and for a while those that were.
 #[derive(Debug)]
 pub struct Directory {
     stripes: Box<[Mutex<Stripe>]>,
@@ -78,10 +131,14 @@ impl Directory {
         mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
-    /// Claims `id` for `connection`. `false`: it is connected already.
+    /// Claims `id` for `connection`. `false`: it is connected already, or spent.
     #[must_use]
     pub fn claim(&self, id: &[u8; 16], connection: ConnRef) -> bool {
-        match self.stripe(id).entry(*id) {
+        let mut stripe = self.stripe(id);
+        if stripe.spent.ids.contains(id) {
+            return false;
+        }
+        match stripe.connected.entry(*id) {
             Entry::Occupied(_) => false,
             Entry::Vacant(vacant) => {
                 vacant.insert(connection);
@@ -93,17 +150,33 @@ impl Directory {
     /// Lets go of `id` if `connection` has it.
     pub fn release(&self, id: &[u8; 16], connection: ConnRef) {
         let mut stripe = self.stripe(id);
-        if stripe.get(id) == Some(&connection) {
-            stripe.remove(id);
-            if stripe.capacity() > 4 * stripe.len().max(64) {
-                stripe.shrink_to_fit();
+        if stripe.connected.get(id) == Some(&connection) {
+            stripe.connected.remove(id);
+            if stripe.connected.capacity() > 4 * stripe.connected.len().max(64) {
+                stripe.connected.shrink_to_fit();
             }
+        }
+    }
+
+    /// Lets go of `id`, and lets nobody claim it before `until_s`: its token is still good.
+    pub fn spend(&self, id: &[u8; 16], connection: ConnRef, now_s: u32, until_s: u32) {
+        self.release(id, connection);
+        self.stripe(id).spent.add(*id, now_s, until_s);
+    }
+
+    /// What is known of `id`.
+    pub fn standing(&self, id: &[u8; 16]) -> Standing {
+        let stripe = self.stripe(id);
+        match stripe.connected.get(id) {
+            Some(&connection) => Standing::Connected(connection),
+            None if stripe.spent.ids.contains(id) => Standing::Spent,
+            None => Standing::Unused,
         }
     }
 
     /// Where `id` is connected.
     pub fn find(&self, id: &[u8; 16]) -> Option<ConnRef> {
-        self.stripe(id).get(id).copied()
+        self.stripe(id).connected.get(id).copied()
     }
 }
 
@@ -125,5 +198,36 @@ mod tests {
         directory.release(&id, first);
         assert_eq!(directory.find(&id), None);
         assert!(directory.claim(&id, second));
+    }
+
+    #[test]
+    fn a_spent_id_stays_spent_for_its_time() {
+        let directory = Directory::default();
+        let connection = ConnRef::new(0, Slot(1), Generation::new(1));
+        let id = |n: u8| {
+            let mut id = [0; 16];
+            id[0] = n;
+            id
+        };
+        assert!(directory.claim(&id(1), connection));
+        directory.spend(&id(1), connection, 100, 115);
+        assert_eq!(directory.standing(&id(1)), Standing::Spent);
+        assert!(!directory.claim(&id(1), connection));
+        directory.spend(&id(2), connection, 116, 131);
+        assert_eq!(directory.standing(&id(1)), Standing::Unused, "its token is of no use any more either");
+        assert_eq!(directory.standing(&id(2)), Standing::Spent);
+    }
+
+    #[test]
+    fn spent_ids_are_bounded() {
+        let directory = Directory::default();
+        let connection = ConnRef::new(0, Slot(1), Generation::new(1));
+        for n in 0..=SPENT_PER_STRIPE_MAX as u64 {
+            let mut id = [0; 16];
+            id[..8].copy_from_slice(&n.to_le_bytes());
+            directory.spend(&id, connection, 1, 1000);
+        }
+        assert_eq!(directory.standing(&[0; 16]), Standing::Unused);
+        assert_eq!(directory.stripe(&[0; 16]).spent.order.len(), SPENT_PER_STRIPE_MAX);
     }
 }

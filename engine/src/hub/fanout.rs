@@ -8,7 +8,7 @@
 //! - otherwise the runs go into the member's outbox, in the order of the fans, and the outbox is sent once.
 //!
 //! Something for one connection only (an answer, a join, a goodbye) must stay in order with fans recorded before
-//! it: [`Switchboard::catch_up`] first gives that connection its share, and stamps it so that the end of the turn
+//! it: `Switchboard::catch_up` first gives that connection its share, and stamps it so that the end of the turn
 //! skips it.
 
 use crate::buf::segment::Holdings;

@@ -8,6 +8,7 @@ pub mod host;
 pub mod interest;
 pub mod note;
 pub mod outgoing;
+pub mod pending;
 pub mod publisher;
 pub mod registry;
 pub mod route;

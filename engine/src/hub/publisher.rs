@@ -174,10 +174,10 @@ impl Shared {
             return Err(PublishError::Stopped);
         }
         mailbox.queue.push(Command(wish)).map_err(|_| PublishError::Full)?;
-        if self.sleepers.must_wake(shard) {
-            if let Some(wake) = mailbox.waker.get() {
-                wake();
-            }
+        if self.sleepers.must_wake(shard)
+            && let Some(wake) = mailbox.waker.get()
+        {
+            wake();
         }
         Ok(())
     }
@@ -316,10 +316,10 @@ impl Shared {
         if let Err(Command(Wish::Reply { answer, .. })) = mailbox.queue.push(Command(wish)) {
             return Err(Some(answer));
         }
-        if self.sleepers.must_wake(shard) {
-            if let Some(wake) = mailbox.waker.get() {
-                wake();
-            }
+        if self.sleepers.must_wake(shard)
+            && let Some(wake) = mailbox.waker.get()
+        {
+            wake();
         }
         Ok(())
     }

@@ -54,7 +54,7 @@ impl Group {
         std::str::from_utf8(&self.key[KEY_PREFIX_BYTES..]).unwrap_or_default()
     }
 
-    /// See [`name_hash`].
+    /// See [`Registry::name_hash`].
     pub fn name_hash(&self) -> u64 {
         key_hash(&self.key)
     }
@@ -217,10 +217,10 @@ impl Registry {
             return Err(GroupError::NameTooLong);
         }
         let existing = self.find(hub, kind, name);
-        if let (Some(group), true) = (existing, *list != 0) {
-            if self.memberships(*list).iter().any(|m| m.group == group) {
-                return Ok(Change::None);
-            }
+        if let (Some(group), true) = (existing, *list != 0)
+            && self.memberships(*list).iter().any(|m| m.group == group)
+        {
+            return Ok(Change::None);
         }
         if self.memberships(*list).len() >= self.memberships_max {
             return Err(GroupError::TooManyMemberships);

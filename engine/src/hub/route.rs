@@ -88,7 +88,7 @@ impl Switchboard {
                 &excluded_here[..]
             }
             _ => {
-                many = except.iter().filter(|c| c.shard() == self.shard).map(|c| c.slot()).collect();
+                many = slots_on(self.shard, except);
                 &many[..]
             }
         };
@@ -205,7 +205,7 @@ impl Switchboard {
         if !except.iter().any(|connection| connection.shard() == shard) {
             return Ok(Span::default());
         }
-        let slots = except.iter().filter(|c| c.shard() == shard).flat_map(|c| c.slot().0.to_le_bytes());
+        let slots = slots_on(shard, except).into_iter().flat_map(|slot| slot.0.to_le_bytes());
         self.span(&slots.collect::<Vec<u8>>())
     }
 
@@ -324,6 +324,13 @@ fn need(needed: &mut [bool; 2], members: [u32; 2]) -> bool {
     needed[0] |= members[0] > 0;
     needed[1] |= members[1] > 0;
     members[0] + members[1] > 0
+}
+
+/// The slots of those of `connections` that are on `shard`, ascending. References ascend by tenancy before slot.
+fn slots_on(shard: u8, connections: &[ConnRef]) -> Vec<Slot> {
+    let mut slots: Vec<Slot> = connections.iter().filter(|c| c.shard() == shard).map(|c| c.slot()).collect();
+    slots.sort_unstable();
+    slots
 }
 
 fn part_of(runs: &Option<Extents>, part: usize) -> Extent {

@@ -16,6 +16,7 @@ use crate::hub::host::{Answer, CLOSED_WITH_ERROR, Host, unknown_method_text};
 use crate::hub::interest::Interest;
 use crate::hub::note::{NameKind, Note};
 use crate::hub::outgoing::Outgoing;
+use crate::hub::pending::Pending;
 use crate::hub::publisher::Mailbox;
 use crate::hub::registry::{Change, GroupError, GroupId, HubId, Registry};
 use crate::hub::route::Leg;
@@ -57,6 +58,8 @@ pub struct Shared {
     pub interest: Interest,
     /// Connected ids.
     pub directory: Directory,
+    /// Negotiated and not yet connected.
+    pub pending: Pending,
     /// Keys of ids and tokens.
     pub keys: Arc<IdKeys>,
     /// Who sleeps.
@@ -169,13 +172,14 @@ pub struct Switchboard {
 /// Why something could not be said to one connection.
 #[derive(Debug)]
 pub(crate) enum TellError {
-    Log(LogFull),
+    /// Counted where it happened.
+    LogFull,
     Payload(PayloadError),
 }
 
 impl From<LogFull> for TellError {
-    fn from(error: LogFull) -> Self {
-        Self::Log(error)
+    fn from(_: LogFull) -> Self {
+        Self::LogFull
     }
 }
 
@@ -561,10 +565,19 @@ impl Switchboard {
 
     fn forget_identity(&mut self, slot: Slot) {
         let reference = self.reference(slot);
-        let cold = self.slots.cold_mut(slot);
+        let cold = *self.slots.cold(slot);
         let id = cold.id;
         if id != [0; 16] {
-            self.shared.directory.release(&id, reference);
+            let now_s = self.now_s();
+            // A longer life than the token's leaves nothing to remember.
+            let token_good =
+                cold.negotiated && now_s.saturating_sub(cold.connected_at_s) <= self.limits.negotiate_ttl_s;
+            if token_good {
+                let until_s = now_s + self.limits.negotiate_ttl_s + 1;
+                self.shared.directory.spend(&id, reference, now_s, until_s);
+            } else {
+                self.shared.directory.release(&id, reference);
+            }
         }
         if !self.is_member(slot) {
             // Never admitted: the user id is still with the requests.
@@ -606,8 +619,20 @@ impl Switchboard {
         }
         // What waits to be read, and the peer's goodbye, is still to come: it is read and thrown away.
         self.want_read(slot);
+        self.make_dirty(slot);
         self.slots.cold_mut(slot).close_reason = reason as u8;
         self.depart(slot, reason);
+    }
+
+    /// Ends a connection whose input makes no sense any more (RFC 6455 7.1.7, HTTP errors): says why, ends our
+    /// direction, and throws away what still comes until the peer's end. Closing at once would make the kernel answer
+    /// unread bytes with a reset, which can overtake our last words.
+    pub(crate) fn fail(&mut self, slot: Slot, reason: CloseReason, code: CloseCode) {
+        self.farewell(slot, reason, None, code);
+        if self.slots.hot(slot).state == State::Farewell {
+            self.slots.hot_mut(slot).flags.set(Flags::CLOSE_WHEN_SENT);
+            self.slots.cold_mut(slot).half_close = true;
+        }
     }
 
     /// Ends a connection now: whatever it is owed is lost.
@@ -686,7 +711,7 @@ impl Switchboard {
                 let text = format!("Failed to invoke '{target}' due to an error on the server. {error}");
                 self.tell_or_hang_up(slot, &Outgoing::Failure { id, error: &text });
             }
-            Err(TellError::Log(_)) => self.hang_up(slot, CloseReason::Overload),
+            Err(TellError::LogFull) => self.hang_up(slot, CloseReason::Overload),
         }
     }
 

@@ -36,6 +36,7 @@ enum Request {
     Send { slot: Slot, tag: Tag, runs: Vec<Extent> },
     PollOut { slot: Slot, generation: Generation },
     Lend { slot: Slot, generation: Generation },
+    Shutdown { slot: Slot },
     Close { slot: Slot, generation: Generation },
     CancelAccept,
 }
@@ -249,6 +250,7 @@ impl Sim {
                     _ => self.push(Lane::PollOut(slot), Completion::Writable { slot, generation }),
                 },
                 Request::Lend { slot, generation } => self.execute_lend(state, slot, generation),
+                Request::Shutdown { slot } => self.execute_shutdown(state, slot),
                 Request::Close { slot, generation } => self.execute_close(state, slot, generation),
                 Request::CancelAccept => {
                     for index in 0..self.listeners.len() {
@@ -372,6 +374,12 @@ impl Sim {
             Some(_) => Ok(()),
         };
         self.push(Lane::Lend(slot), Completion::Lent { slot, generation, result });
+    }
+
+    fn execute_shutdown(&mut self, state: &mut State, slot: Slot) {
+        if let Some(tenant) = self.tenant(slot).filter(|tenant| !tenant.closed) {
+            state.connections[tenant.connection].server_finished = true;
+        }
     }
 
     fn execute_close(&mut self, state: &mut State, slot: Slot, generation: Generation) {
@@ -649,6 +657,10 @@ impl Io for Sim {
             connection.outbound_bytes += n;
         }
         Ok(n)
+    }
+
+    fn shutdown(&mut self, slot: Slot) {
+        self.queue.push_back(Request::Shutdown { slot });
     }
 
     fn close(&mut self, slot: Slot, generation: Generation, poll_armed: bool, poll_out_armed: bool) {

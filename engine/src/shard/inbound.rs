@@ -23,6 +23,11 @@ use fanfare_protocol::ws::decoder::Event;
 use fanfare_protocol::ws::encode::{self, MessageWriter};
 use fanfare_protocol::ws::{DataKind, OpCode};
 
+/// Fragments of one echoed message that may be as small as the pieces that came in.
+const ECHO_SMALL_FRAMES_MAX: usize = 4096;
+/// The fragments after those have at least so many bytes.
+const ECHO_GATHERED_BYTES: usize = 64 << 10;
+
 /// What became of a run of hub messages.
 enum Flow {
     /// All were taken.
@@ -72,7 +77,8 @@ impl Switchboard {
         if cold.lingered_bytes as usize > LINGER_BYTES_MAX {
             return self.hang_up(slot, CloseReason::Lost);
         }
-        if self.slots.hot(slot).flags.has(Flags::CLOSE_WHEN_SENT | Flags::PEER_DONE) {
+        let failed = self.slots.cold(slot).half_close;
+        if failed || self.slots.hot(slot).flags.has(Flags::CLOSE_WHEN_SENT | Flags::PEER_DONE) {
             return;
         }
         let mut partial = self.take_partial(slot);
@@ -204,7 +210,7 @@ impl Switchboard {
         let headers = [("Content-Type", "text/plain"), ("Connection", "close")];
         response::write(&mut answer, error.status(), &headers, format!("{error}\n").as_bytes());
         let _ = self.tell_bytes(slot, &answer);
-        self.farewell(slot, CloseReason::HttpDone, None, CloseCode::NORMAL);
+        self.fail(slot, CloseReason::HttpDone, CloseCode::NORMAL);
     }
 
     /// No whole request in time.
@@ -242,7 +248,7 @@ impl Switchboard {
                     break;
                 }
                 Err(error) => {
-                    self.farewell(slot, CloseReason::ProtocolError, None, error.close_code());
+                    self.fail(slot, CloseReason::ProtocolError, error.close_code());
                     break;
                 }
             }
@@ -252,9 +258,8 @@ impl Switchboard {
         }
         partial.decoder = decoder;
         if self.slots.hot(slot).state == State::Farewell {
-            // The farewell looks for the peer's close frame with a decoder of its own choice: this one, from here on.
-            partial.bytes = Vec::new();
-            partial.held = Vec::new();
+            // The farewell looks for the peer's close frame with this decoder, from here on.
+            partial = Partial { decoder: partial.decoder, ..Partial::default() };
         }
         self.keep_partial(slot, partial);
     }
@@ -282,15 +287,10 @@ impl Switchboard {
         (kind, first, fin): (DataKind, bool, bool),
         payload: &[u8],
     ) {
-        // Pieces go back as fragments at once. Only the count of the message so far is kept, as 8 bytes.
-        let before = if first { 0 } else { partial.bytes.as_slice().try_into().map_or(0, usize::from_le_bytes) };
-        let total = before + payload.len();
-        if options.message_bytes_max != 0 && total > options.message_bytes_max {
-            return self.farewell(slot, CloseReason::MessageTooLarge, None, CloseCode::TOO_BIG);
-        }
-        partial.bytes.clear();
-        if !fin {
-            partial.bytes.extend_from_slice(&total.to_le_bytes());
+        let mut echo = if first { Box::default() } else { partial.echo.take().unwrap_or_default() };
+        echo.bytes_received += payload.len();
+        if options.message_bytes_max != 0 && echo.bytes_received > options.message_bytes_max {
+            return self.fail(slot, CloseReason::MessageTooLarge, CloseCode::TOO_BIG);
         }
         let mut frames = Vec::with_capacity(payload.len() + 16);
         if first && fin {
@@ -298,7 +298,16 @@ impl Switchboard {
             fanfare_protocol::cursor::Sink::put(&mut writer, payload);
             writer.finish();
         } else {
-            MessageWriter::fragment(&mut frames, kind, first, fin, payload);
+            // Pieces go back as they come, until they are so many that clients who bound the fragments of a message
+            // would give up: from then on they are gathered.
+            echo.bytes.extend_from_slice(payload);
+            let gathered = echo.frames_sent < ECHO_SMALL_FRAMES_MAX || echo.bytes.len() >= ECHO_GATHERED_BYTES;
+            if fin || gathered {
+                MessageWriter::fragment(&mut frames, kind, echo.frames_sent == 0, fin, &echo.bytes);
+                echo.bytes.clear();
+                echo.frames_sent += 1;
+            }
+            partial.echo = (!fin).then_some(echo);
         }
         if self.tell_bytes(slot, &frames).is_err() {
             self.hang_up(slot, CloseReason::Overload);

@@ -208,9 +208,19 @@ impl<I: Io> Shard<I> {
         }
         let hot = self.board.slots.hot_mut(slot);
         if hot.state == State::Farewell && hot.flags.has(Flags::CLOSE_WHEN_SENT) {
-            return self.board.hang_up(slot, CloseReason::Normal);
+            return self.all_said(slot);
         }
         self.board.unpause(slot);
+    }
+
+    /// The last byte of a farewell has gone.
+    fn all_said(&mut self, slot: Slot) {
+        let peer_done = self.board.slots.hot(slot).flags.has(Flags::PEER_DONE);
+        if peer_done || !self.board.slots.cold(slot).half_close {
+            return self.board.hang_up(slot, CloseReason::Normal);
+        }
+        self.board.slots.hot_mut(slot).flags.clear(Flags::CLOSE_WHEN_SENT);
+        self.io.shutdown(slot);
     }
 
     pub(super) fn writable(&mut self, slot: Slot, generation: Generation) {

@@ -65,7 +65,7 @@ class Client:
             f"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key.decode()}\r\n\r\n".encode()
         )
         self.buffer = bytearray()
-        self.between = []  # control frames that came inside a message
+        self.between = []  # complete and not yet asked for
         while b"\r\n\r\n" not in self.buffer:
             self.receive()
         head, _, rest = bytes(self.buffer).partition(b"\r\n\r\n")
@@ -134,7 +134,9 @@ class Client:
             kind = opcode or kind
             pieces.append(payload)
             if fin:
-                return kind, b"".join(pieces)
+                # In the order in which they were complete: what came inside the message was so before it.
+                self.between.append((kind, b"".join(pieces)))
+                return self.between.pop(0)
 
     def until_close(self):
         """What came before the Close frame, and its code (1005 for none)."""

@@ -6,6 +6,8 @@
 //! above               | 4 | 2 044 | 4 | 2 044 | ... | 2 or 4 | rest |            opcode, then continuations; FIN on the last
 //! ```
 //! So every frame but the last is 2 048 bytes long, and a frame boundary is every 2 048 bytes from the start.
+//! A message of more than [`FRAGMENTS_MAX`] such frames (about 16 MiB) has as many frames, and longer ones: clients
+//! bound the fragments of a message (npm `ws`: 16 384).
 
 use super::mask;
 use super::{
@@ -20,6 +22,9 @@ pub const FRAGMENT_PAYLOAD_MAX: usize = 2044;
 /// Bytes of every frame of a message but its last: header and payload.
 pub const FRAGMENT_BYTES: usize = 4 + FRAGMENT_PAYLOAD_MAX;
 
+/// Most frames of one message that a server sends.
+pub const FRAGMENTS_MAX: usize = 8192;
+
 const _: () = assert!(FRAGMENT_PAYLOAD_MAX > LENGTH_7_MAX as usize && FRAGMENT_PAYLOAD_MAX <= u16::MAX as usize);
 
 /// Longest reason in a Close frame: a control payload less the code.
@@ -28,9 +33,16 @@ pub const CLOSE_REASON_MAX: usize = CONTROL_PAYLOAD_MAX - 2;
 /// Bytes a message of `payload_len` bytes takes as [`MessageWriter`] frames it.
 #[must_use]
 pub const fn message_len(payload_len: usize) -> usize {
-    let rest = payload_len % FRAGMENT_PAYLOAD_MAX;
-    let whole = payload_len / FRAGMENT_PAYLOAD_MAX * FRAGMENT_BYTES;
+    let fragment = fragment_payload(payload_len);
+    let rest = payload_len % fragment;
+    let whole = payload_len / fragment * (header_len(fragment) + fragment);
     if rest == 0 && payload_len != 0 { whole } else { whole + header_len(rest) + rest }
+}
+
+/// Payload bytes of every frame but the last of a message of `payload_len` bytes.
+const fn fragment_payload(payload_len: usize) -> usize {
+    let least = payload_len.div_ceil(FRAGMENTS_MAX);
+    if least > FRAGMENT_PAYLOAD_MAX { least } else { FRAGMENT_PAYLOAD_MAX }
 }
 
 /// Bytes of the header of an unmasked frame.
@@ -75,15 +87,18 @@ pub struct MessageWriter<S: Sink> {
     frame_rest: usize,
     /// Payload bytes of the frames after the current one.
     later: usize,
+    /// Payload bytes of every frame but the last.
+    fragment: usize,
 }
 
 impl<S: Sink> MessageWriter<S> {
     /// Begins a message whose payload will be exactly `payload_len` bytes, and writes its first frame header.
     pub fn new(mut sink: S, kind: DataKind, payload_len: usize) -> Self {
-        let frame_rest = payload_len.min(FRAGMENT_PAYLOAD_MAX);
+        let fragment = fragment_payload(payload_len);
+        let frame_rest = payload_len.min(fragment);
         let later = payload_len - frame_rest;
         put_header(&mut sink, kind.op_code(), later == 0, frame_rest, None);
-        Self { sink, frame_rest, later }
+        Self { sink, frame_rest, later, fragment }
     }
 
     /// Payload bytes still to be put.
@@ -117,7 +132,7 @@ impl<S: Sink> Sink for MessageWriter<S> {
                 if self.later == 0 {
                     return;
                 }
-                self.frame_rest = self.later.min(FRAGMENT_PAYLOAD_MAX);
+                self.frame_rest = self.later.min(self.fragment);
                 self.later -= self.frame_rest;
                 put_header(&mut self.sink, OpCode::Continuation, self.later == 0, self.frame_rest, None);
             }

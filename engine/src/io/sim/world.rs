@@ -18,7 +18,7 @@ pub struct PeerId(pub u32);
 pub enum PeerState {
     /// Open, or not yet accepted.
     Open,
-    /// The server has closed, and everything it sent was read.
+    /// The server has closed, or finished sending, and everything it sent was read.
     Ended,
     /// The server has reset the connection, or there was nobody to accept it.
     Reset,
@@ -91,6 +91,8 @@ pub(super) struct Connection {
     pub(super) send_buffer_bytes: u32,
     /// Bytes read by the peer whose release was not reported (`release_when_read`).
     pub(super) unreported_bytes: u32,
+    /// The server has finished sending.
+    pub(super) server_finished: bool,
     pub(super) server_closed: bool,
     pub(super) server_reset: bool,
     /// The peer did something since the shard last looked.
@@ -224,6 +226,7 @@ impl World {
             outbound_bytes: 0,
             send_buffer_bytes,
             unreported_bytes: 0,
+            server_finished: false,
             server_closed: false,
             server_reset: false,
             touched: true,
@@ -306,7 +309,8 @@ impl World {
     pub fn peer_state(&self, peer: PeerId) -> PeerState {
         self.with_peer(peer, |connection, _, _| match connection {
             Connection { server_reset: true, .. } => PeerState::Reset,
-            Connection { server_closed: true, outbound_bytes: 0, .. } => PeerState::Ended,
+            Connection { server_closed: true, outbound_bytes: 0, .. }
+            | Connection { server_finished: true, outbound_bytes: 0, .. } => PeerState::Ended,
             _ => PeerState::Open,
         })
     }
