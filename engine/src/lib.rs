@@ -53,3 +53,12 @@ pub use hub::host::{Answer, ClientMessage, HandlerError, Host, HubHandler, Invoc
 pub use hub::publisher::{PublishError, PublishTarget, Publisher, ReplyHandle};
 pub use hub::registry::GroupError;
 pub use limits::{Limits, Plan};
+
+/// The examples of the documentation, compiled with the doctests of this crate.
+#[cfg(doctest)]
+mod documentation {
+    #[doc = include_str!("../../docs/embedding.md")]
+    struct Embedding;
+    #[doc = include_str!("../../README.md")]
+    struct Readme;
+}

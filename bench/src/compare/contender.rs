@@ -130,7 +130,7 @@ impl Contender {
         let remedy = match self {
             Contender::Uws | Contender::Ws => "install Node.js and run `npm ci` in bench/compare",
             Contender::Nchan => "apt-get install nginx libnginx-mod-nchan",
-            _ => "cargo build --release --bins",
+            _ => "cargo build --release --workspace --bins",
         };
         Err(format!("{self}: {} is missing ({remedy})", needed.display()))
     }
