@@ -10,7 +10,7 @@ use serde::Serialize;
 /// Builds `fanfare`, `fanfare-loadgen` and `floor` beside this program, as it was built itself.
 pub fn build(workspace: &Path) -> Result<(), String> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let packages = ["fanfare-server", "fanfare-loadgen", "fanfare-bench"];
+    let packages = ["fanfare", "fanfare-loadgen", "fanfare-bench"];
     let mut arguments = vec!["build", "--release", "--bins"];
     packages.iter().for_each(|package| arguments.extend(["--package", package]));
     run(&cargo, &arguments, workspace)
