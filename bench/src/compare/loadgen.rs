@@ -44,6 +44,8 @@ pub struct Served {
     pub addr: SocketAddr,
     /// Whose CPU and memory are measured.
     pub pid: u32,
+    /// Where Fanfare tells its metrics.
+    pub admin: SocketAddr,
 }
 
 /// Flags of one run.
@@ -86,6 +88,13 @@ impl Flags {
     /// Further connections that never read.
     pub fn stalled(mut self, connections: u32) -> Flags {
         self.add("--stalled", connections);
+        self
+    }
+
+    /// No load before the measured one.
+    pub fn cold(mut self) -> Flags {
+        let value = self.0.iter().position(|flag| flag == "--warmup").map(|at| at + 1);
+        value.into_iter().for_each(|at| self.0[at] = "0".to_owned());
         self
     }
 
@@ -182,15 +191,31 @@ impl Report {
             let reasons: Vec<&str> = reasons.iter().filter_map(Value::as_str).collect();
             problems.push(format!("the load generator calls its run invalid: {}", reasons.join("; ")));
         }
-        for (place, names) in [("", &LEDGER[..]), ("/connect", &["failed", "lost"][..])] {
-            for name in names {
-                match self.number(&format!("{place}/{name}")) {
-                    Some(count) if count > 0.0 => problems.push(format!("{count} {name}")),
-                    _ => {} // none, or a run without a ledger
-                }
-            }
-        }
+        problems.extend(self.faults().map(|(name, count)| format!("{count} {name}")));
         problems
+    }
+
+    /// What went wrong with deliveries and connections, and how often. Nothing if nothing did, or if this kind of run
+    /// does not count it.
+    fn faults(&self) -> impl Iterator<Item = (&'static str, f64)> {
+        let ledgers = ["", "/warmup"].into_iter().flat_map(|place| LEDGER.map(|name| (place, name)));
+        ledgers.chain([("/connect", "failed"), ("/connect", "lost")]).filter_map(|(place, name)| {
+            let count = self.number(&format!("{place}/{name}")).filter(|&count| count > 0.0)?;
+            Some((name, count))
+        })
+    }
+
+    /// [`Metric::LedgerFaults`]. `None` if there are none and the run was not what it should have been.
+    fn ledger_faults(&self) -> Option<f64> {
+        let faults = self.faults().map(|(_, count)| count).sum();
+        let complete = self.0["verdict"]["valid"] == true && self.number("/expected") == self.number("/deliveries");
+        (faults > 0.0 || complete && self.number("/expected")? > 0.0).then_some(faults)
+    }
+
+    /// Publishes of one message a second, if one core spends all its time on them.
+    pub fn capacity_messages_per_s(&self, connections: u32) -> Option<f64> {
+        // The publisher receives as well.
+        Some(1e6 / self.number("/server/cpu_us_per_delivery")? / f64::from(connections + 1))
     }
 
     /// A figure, if this kind of run has it.
@@ -203,7 +228,10 @@ impl Report {
                 let kernel_bytes = self.number("/kernel/bytes_per_connection_server")?;
                 Some(kernel_bytes + self.number("/server/bytes_per_connection")?)
             }
-            Metric::HealthyP99Ratio | Metric::BytesPerStalledReader => None, // these need two runs
+            Metric::TotalPerBareSocket => self.number("/kernel/ratio_to_bare_socket"),
+            Metric::LedgerFaults => self.ledger_faults(),
+            // These need two runs, or ask the server.
+            Metric::HealthyP99Ratio | Metric::BytesPerStalledReader | Metric::StalledLeft => None,
         }
     }
 
@@ -256,6 +284,25 @@ mod tests {
         assert_eq!(report.value(Metric::TotalBytesPerConnection), Some(4180.0));
         assert_eq!(report.value(Metric::CpuUsPerConnection), None);
         assert_eq!(report.healthy_p99_us(), Some(1200.0));
+    }
+
+    #[test]
+    fn faults_are_counted_and_none_is_believed_only_of_a_good_run() {
+        let report = |valid: bool, deliveries: u32, doubled_before: u32| {
+            Report(json!({
+                "connect": { "failed": 0, "lost": 1 - u32::from(valid) },
+                "expected": 100, "deliveries": deliveries, "missing": 100 - deliveries,
+                "duplicate": 0, "out_of_order": 0, "corrupt": 0, "warmup": { "duplicate": doubled_before },
+                "verdict": { "valid": valid, "reasons": [] },
+            }))
+        };
+        assert_eq!(report(true, 100, 0).value(Metric::LedgerFaults), Some(0.0));
+        assert_eq!(report(true, 98, 1).value(Metric::LedgerFaults), Some(3.0));
+        assert_eq!(report(false, 100, 0).value(Metric::LedgerFaults), Some(1.0));
+        let nothing = json!({ "connect": {}, "verdict": { "valid": true } });
+        assert_eq!(Report(nothing).value(Metric::LedgerFaults), None);
+        let busy = json!({ "expected": 5, "deliveries": 5, "verdict": { "valid": false } });
+        assert_eq!(Report(busy).value(Metric::LedgerFaults), None);
     }
 
     #[test]
