@@ -17,7 +17,7 @@ pub enum Metric {
     TotalBytesPerConnection,
     /// 99th percentile of the delay of healthy receivers while others stall, as a multiple of the same without them.
     HealthyP99Ratio,
-    /// Memory, of process and kernel, that one stalled reader holds.
+    /// Memory, of the server process and of TCP queues, that one stalled reader holds at most.
     BytesPerStalledReader,
     /// Total memory of an idle connection as a multiple of a bare accepted socket, which the load generator weighs in
     /// the same run. For more connections than a server with a descriptor for each can hold.
@@ -52,7 +52,7 @@ impl Metric {
             Metric::UserBytesPerConnection => "user B per idle connection",
             Metric::TotalBytesPerConnection => "kernel + user B per idle connection",
             Metric::HealthyP99Ratio => "healthy p99, with stalled readers : without",
-            Metric::BytesPerStalledReader => "kernel + user B per stalled reader",
+            Metric::BytesPerStalledReader => "queued + user B per stalled reader",
             Metric::TotalPerBareSocket => "kernel + user : bare socket",
             Metric::LedgerFaults => "faults of ledger, connections",
             Metric::StalledLeft => "stalled readers not closed",

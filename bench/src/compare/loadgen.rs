@@ -85,9 +85,9 @@ impl Flags {
         self
     }
 
-    /// Further connections that never read.
-    pub fn stalled(mut self, connections: u32) -> Flags {
-        self.add("--stalled", connections);
+    /// Further connections that never read, with so much room to receive.
+    pub fn stalled(mut self, connections: u32, recv_bytes: u32) -> Flags {
+        self.add("--stalled", connections).add("--stalled-rcvbuf", recv_bytes);
         self
     }
 
@@ -207,7 +207,7 @@ impl Report {
 
     /// [`Metric::LedgerFaults`]. `None` if there are none and the run was not what it should have been.
     fn ledger_faults(&self) -> Option<f64> {
-        let faults = self.faults().map(|(_, count)| count).sum();
+        let faults = self.faults().fold(0.0, |sum, (_, count)| sum + count);
         let complete = self.0["verdict"]["valid"] == true && self.number("/expected") == self.number("/deliveries");
         (faults > 0.0 || complete && self.number("/expected")? > 0.0).then_some(faults)
     }
@@ -238,6 +238,11 @@ impl Report {
     /// 99th percentile of the delay from the intended send time to the arrival at those that read.
     pub fn healthy_p99_us(&self) -> Option<f64> {
         self.number("/latency_us/from_intended/p99").filter(|&p99_us| p99_us > 0.0)
+    }
+
+    /// Memory of the server that nobody shares, at the end.
+    pub fn private_bytes(&self) -> u64 {
+        self.number("/server/private_bytes").unwrap_or(0.0) as u64
     }
 
     /// All of it.

@@ -92,13 +92,15 @@ impl CaseResult {
 
     fn write_table(&self, metric: Metric, out: &mut String) -> fmt::Result {
         let references = self.references();
-        write!(out, "  {:<12}{:<30}", "", metric.title())?;
+        let width = (metric.title().len() + 2).max(30);
+        write!(out, "  {:<12}{:<width$}", "", metric.title())?;
         for reference in &references {
             write!(out, "{:<24}", format!("x {reference}"))?;
         }
+        out.truncate(out.trim_end().len());
         out.push('\n');
         for &(contender, _) in &self.samples {
-            write!(out, "  {contender:<12}{:<30}", cell(self.spread(contender, metric), metric.decimals()))?;
+            write!(out, "  {contender:<12}{:<width$}", cell(self.spread(contender, metric), metric.decimals()))?;
             for &reference in &references {
                 write!(out, "{:<24}", cell(self.ratio(contender, reference, metric), 2))?;
             }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::case::{Metric, Work};
 use super::contender::{Contender, Dialect, Places, free_address};
-use super::kernel::LowWater;
+use super::kernel::HighWater;
 use super::loadgen::{Flags, Loadgen, LoadgenError, Report, Served};
 use super::metrics;
 use super::process::{ProcessError, Running};
@@ -23,6 +23,9 @@ const REHEARSAL_CONNECTIONS: u32 = 100;
 
 /// Messages that tell the capacity of a server.
 const CAPACITY_MESSAGES: u32 = 400;
+/// `SO_RCVBUF` of stalled readers: small, as what lies in their queues is theirs and not the server's.
+const STALLED_RECV_BYTES: u32 = 4096;
+
 /// A broadcast that leaves nobody in doubt who is too slow: three times what may wait for one client, beside what its
 /// socket takes.
 const FLOOD_BYTES: u32 = 16 << 10;
@@ -105,7 +108,7 @@ impl Visitor {
             Work::Stalled { healthy, stalled, argument_bytes, messages, messages_per_s } => {
                 let flags = Flags::broadcast(healthy, argument_bytes, 1, messages).messages_per_s(messages_per_s);
                 let (without, without_bytes) = self.run_watched(contender, &flags)?;
-                let (with, with_bytes) = self.run_watched(contender, &flags.stalled(stalled))?;
+                let (with, with_bytes) = self.run_watched(contender, &flags.stalled(stalled, STALLED_RECV_BYTES))?;
                 if let (Some(p99_with), Some(p99_without)) = (with.healthy_p99_us(), without.healthy_p99_us()) {
                     sample.values.insert(Metric::HealthyP99Ratio.key(), p99_with / p99_without);
                 }
@@ -183,7 +186,8 @@ impl Visitor {
     /// that: how it looks from the other end nobody can tell without reading what is owed.
     fn run_flood(&self, contender: Contender, stalled: u32) -> Result<(Report, f64), VisitError> {
         let (running, served) = self.start(contender)?;
-        let flags = Flags::broadcast(FLOOD_HEALTHY, FLOOD_BYTES, 1, FLOOD_MESSAGES).window().cold().stalled(stalled);
+        let flags = Flags::broadcast(FLOOD_HEALTHY, FLOOD_BYTES, 1, FLOOD_MESSAGES).window().cold();
+        let flags = flags.stalled(stalled, STALLED_RECV_BYTES);
         let report = self.loadgen.run(served, &flags).map_err(VisitError::Loadgen)?;
         let page = metrics::page(served.admin)?;
         drop(running);
@@ -191,14 +195,15 @@ impl Visitor {
         Ok((report, closed.unwrap_or(0.0)))
     }
 
-    /// Also gives the most memory that the whole machine used at one time beyond that before, in bytes.
+    /// Also gives what the server's own memory and all TCP queues took at most, in bytes.
     fn run_watched(&self, contender: Contender, flags: &Flags) -> Result<(Report, u64), VisitError> {
         let (running, served) = self.start(contender)?;
-        let memory = LowWater::watch()?;
+        let queues = HighWater::watch()?;
         let report = self.loadgen.run(served, flags).map_err(VisitError::Loadgen)?;
-        let peak_bytes = memory.peak_bytes()?;
+        let queued_bytes = queues.peak_bytes()?;
         drop(running);
-        Ok((report, peak_bytes))
+        let bytes = queued_bytes + report.private_bytes();
+        Ok((report, bytes))
     }
 }
 
