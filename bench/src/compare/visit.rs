@@ -109,7 +109,9 @@ impl Visitor {
                 let flags = Flags::broadcast(healthy, argument_bytes, 1, messages).messages_per_s(messages_per_s);
                 let (without, without_bytes) = self.run_watched(contender, &flags)?;
                 let (with, with_bytes) = self.run_watched(contender, &flags.stalled(stalled, STALLED_RECV_BYTES))?;
-                if let (Some(p99_with), Some(p99_without)) = (with.healthy_p99_us(), without.healthy_p99_us()) {
+                let sound = with.problems().is_empty() && without.problems().is_empty();
+                let p99_us = with.healthy_p99_us().zip(without.healthy_p99_us());
+                if let Some((p99_with, p99_without)) = p99_us.filter(|_| sound) {
                     sample.values.insert(Metric::HealthyP99Ratio.key(), p99_with / p99_without);
                 }
                 let stalled_bytes = (with_bytes as f64 - without_bytes as f64) / f64::from(stalled);
@@ -128,7 +130,7 @@ impl Visitor {
             Work::Reach { connections, argument_bytes, messages } => {
                 let flags = Flags::broadcast(connections, argument_bytes, 1, messages).window().cold();
                 let report = self.run(contender, &flags)?;
-                take_faults(&mut sample, &report);
+                take_faults(&mut sample, &report, messages);
                 take(&mut sample, &report, &[Metric::CpuUsPerDelivery, Metric::CpuUsPerConnection]);
                 sample.loadgen.push(report.into_json());
             }
@@ -141,9 +143,10 @@ impl Visitor {
                     return Ok(sample);
                 };
                 let messages_per_s = (capacity * f64::from(load_percent) / 100.0) as u32;
-                let flags = Flags::broadcast(connections, argument_bytes, 1, messages_per_s * seconds);
+                let messages = messages_per_s * seconds;
+                let flags = Flags::broadcast(connections, argument_bytes, 1, messages);
                 let report = self.run(contender, &flags.messages_per_s(messages_per_s))?;
-                take_faults(&mut sample, &report);
+                take_faults(&mut sample, &report, messages);
                 note_problems(&mut sample, &report);
                 sample.loadgen.push(report.into_json());
             }
@@ -208,9 +211,10 @@ impl Visitor {
 }
 
 /// Takes the count of faults, also out of a report that has some: that is what it is for.
-fn take_faults(sample: &mut Sample, report: &Report) {
-    if let Some(faults) = report.value(Metric::LedgerFaults) {
-        sample.values.insert(Metric::LedgerFaults.key(), faults);
+fn take_faults(sample: &mut Sample, report: &Report, messages: u32) {
+    match report.ledger_faults(messages) {
+        Some(faults) => drop(sample.values.insert(Metric::LedgerFaults.key(), faults)),
+        None => sample.remarks.push(format!("of {messages} messages not all were published, or not at their pace")),
     }
 }
 
