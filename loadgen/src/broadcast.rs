@@ -18,6 +18,10 @@ use std::time::{Duration, Instant};
 /// Beside the drain time: how long the probe may take.
 const PROBE_EXTRA: Duration = Duration::from_secs(5);
 
+/// How long connections stay open after the last message has reached everybody: what a server sends too often, it may
+/// send late.
+const LINGER: Duration = Duration::from_millis(200);
+
 /// How often finished tracks are taken from the workers.
 const MERGE_INTERVAL: Duration = Duration::from_millis(100);
 
@@ -60,6 +64,8 @@ pub(crate) fn lead(run: &mut Run, load: &Load) -> Result<Measured, Failure> {
     let started_ns = setup.shared.clock.ns();
     let state = follow(run, load, load.plan, Some(&mut merger), "measuring")?;
     let after = Samples::take(&setup.job)?;
+    std::thread::sleep(LINGER.min(load.drain));
+    run.check_workers()?;
     let published = published_since(run.shared(), &base);
     Ok(Measured {
         spent: run.spent(&before, &after),

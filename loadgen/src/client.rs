@@ -95,6 +95,7 @@ const _: () = assert!(size_of::<Conn>() <= 64);
 
 /// What a connection keeps only while something is half done.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "lives in a box of its own")]
 pub enum Mid {
     /// An HTTP answer, as far as it has come.
     Answer(Vec<u8>),

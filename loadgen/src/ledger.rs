@@ -134,20 +134,20 @@ impl Ledger {
     /// Counts a damaged delivery. `sequence` is `None` when the head itself was unreadable; then the message stays
     /// missing as well. Returns whether the message fills a line that was empty so far.
     pub fn enter_corrupt(&mut self, receiver: u32, named: Option<(u16, u32)>) -> bool {
-        let mut fills = false;
+        self.note_corrupt(named);
+        named.is_some_and(|(publisher, sequence)| {
+            matches!(self.enter(receiver, publisher, sequence), Entry::Fresh | Entry::Late)
+        })
+    }
+
+    /// Counts a damaged message of somebody without a line of its own: a publisher that hears its echo.
+    pub fn note_corrupt(&mut self, named: Option<(u16, u32)>) {
         let measured = match named {
-            Some((publisher, sequence)) => {
-                fills = matches!(self.enter(receiver, publisher, sequence), Entry::Fresh | Entry::Late);
-                self.is_measured(publisher, sequence)
-            }
+            Some((publisher, sequence)) => self.is_measured(publisher, sequence),
             None => self.base.iter().any(|&base| base != u32::MAX),
         };
-        if measured {
-            self.measured.corrupt += 1;
-        } else {
-            self.warmup.corrupt += 1;
-        }
-        fills
+        let tally = if measured { &mut self.measured } else { &mut self.warmup };
+        tally.corrupt += 1;
     }
 
     /// The sums so far without `missing`, which only the end can tell.
@@ -278,6 +278,20 @@ mod tests {
         assert!(!books.enter_corrupt(0, None));
         let (_, measured) = books.close();
         assert_eq!(measured, Tally { received: 1, missing: 1, corrupt: 2, ..Tally::default() });
+    }
+
+    #[test]
+    fn a_damaged_echo_is_corrupt_and_nobodys_delivery() {
+        let mut books = Ledger::new(1, 1);
+        books.note_published(0, 3);
+        books.note_corrupt(None);
+        books.begin_measured(&[1]);
+        books.note_corrupt(Some((0, 0)));
+        books.note_corrupt(Some((0, 1)));
+        books.note_corrupt(None);
+        let (warmup, measured) = books.close();
+        assert_eq!(warmup, Tally { missing: 1, corrupt: 2, ..Tally::default() });
+        assert_eq!(measured, Tally { missing: 2, corrupt: 2, ..Tally::default() });
     }
 
     /// Random arrivals against a plain set.

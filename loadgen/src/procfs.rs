@@ -152,10 +152,26 @@ fn field(text: &str, key: &str) -> Option<u64> {
     line[key.len()..].split_whitespace().next()?.parse().ok()
 }
 
+/// Slab caches that connections live in; names that begin so. The rest of the slab is inodes of files, processes and
+/// page tables, which move with whatever else runs. Dentries are left out too: see [`KernelSample::parse_slabs`].
+const CONNECTION_CACHES: [&str; 11] = [
+    "TCP",
+    "request_sock_",
+    "sock_inode_cache",
+    "filp",
+    "lsm_",
+    "io_",
+    "iou_",
+    "eventpoll_",
+    "ep_head",
+    "skbuff_",
+    "kmalloc-",
+];
+
 /// Memory the kernel uses for itself, system-wide.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct KernelSample {
-    /// `Slab` of /proc/meminfo.
+    /// Slab caches of connections (/proc/slabinfo), or `Slab` of /proc/meminfo where that may not be read.
     pub slab_bytes: u64,
     /// Pages queued in TCP sockets (`mem` of /proc/net/sockstat).
     pub socket_bytes: u64,
@@ -169,7 +185,33 @@ impl KernelSample {
                 Failure::failed(format!("cannot read {path}: {error}"), path, "run where /proc is mounted")
             })
         };
-        Ok(Self::parse(&read("/proc/meminfo")?, &read("/proc/net/sockstat")?))
+        let sample = Self::parse(&read("/proc/meminfo")?, &read("/proc/net/sockstat")?);
+        // Only root may read it.
+        let slabs = fs::read_to_string("/proc/slabinfo").ok().and_then(|text| Self::parse_slabs(&text));
+        Ok(Self { slab_bytes: slabs.unwrap_or(sample.slab_bytes), ..sample })
+    }
+
+    /// Bytes of the slabs of connections. Each socket has one dentry, so these are counted by the sockets' inodes:
+    /// anybody who walks /proc/PID/fd makes as many more.
+    fn parse_slabs(slabinfo: &str) -> Option<u64> {
+        let (mut bytes, mut sockets, mut dentry_bytes) = (0, None, 0);
+        for line in slabinfo.lines() {
+            let mut words = line.split_whitespace();
+            let Some(name) = words.next() else { continue };
+            // active objects, objects, bytes of one, objects in a slab, pages of a slab ... : slabdata active slabs
+            let figures: Vec<u64> = words.map_while(|word| word.parse().ok()).collect();
+            let &[_, objects, object_bytes, per_slab, slab_pages, ..] = figures.as_slice() else { continue };
+            let cache_bytes = objects / per_slab.max(1) * slab_pages * page_bytes();
+            match name {
+                "sock_inode_cache" => sockets = Some(objects),
+                "dentry" => dentry_bytes = object_bytes,
+                _ => {}
+            }
+            if CONNECTION_CACHES.iter().any(|prefix| name.starts_with(prefix)) {
+                bytes += cache_bytes;
+            }
+        }
+        Some(bytes + sockets? * dentry_bytes)
     }
 
     fn parse(meminfo: &str, sockstat: &str) -> Self {
@@ -204,6 +246,20 @@ mod tests {
         let sample = KernelSample::parse(meminfo, sockstat);
         assert_eq!(sample, KernelSample { slab_bytes: 1_024_000, socket_bytes: 3 * page_bytes() });
         assert_eq!(KernelSample::default().since(&sample), -(1_024_000 + 3 * page_bytes() as i64));
+    }
+
+    #[test]
+    fn slabs_of_connections_are_told_from_the_rest() {
+        let slabinfo = "slabinfo - version: 2.1
+# name            <active_objs> <num_objs> <objsize> <objperslab> <pagesperslab> : tunables ...
+TCP 20 26 2432 13 8 : tunables 0 0 0 : slabdata 2 2 0
+sock_inode_cache 50 76 832 19 4 : tunables 0 0 0 : slabdata 4 4 0
+proc_inode_cache 9000 9010 680 23 4 : tunables 0 0 0 : slabdata 392 392 0
+dentry 70000 70014 192 21 1 : tunables 0 0 0 : slabdata 3334 3334 0
+";
+        let pages = 2 * 8 + 4 * 4;
+        assert_eq!(KernelSample::parse_slabs(slabinfo), Some(pages * page_bytes() + 76 * 192));
+        assert_eq!(KernelSample::parse_slabs("slabinfo - version: 2.1\n"), None);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! What we receive: from bytes to deliveries, without building messages.
 //!
 //! All deliveries of a run look alike: the same bytes before the payload, a payload of the same length, the same
-//! bytes after it. The first one is decoded in full and leaves a [`Template`]; the others are compared with it, byte
+//! bytes after it. The first one is decoded in full and leaves a template; the others are compared with it, byte
 //! by byte, payload included, where they lie in the receive buffer. Whatever does not match (pings, completions,
 //! closes, damaged messages, other shapes) is collected and decoded in full. Input may be cut anywhere: what is
 //! carried from one buffer to the next is a position in the template, not the bytes.

@@ -43,7 +43,7 @@ pub struct Wire {
 impl Wire {
     /// For one run.
     pub fn new(server: &Server, seed: u64) -> Self {
-        let mut random = Random::new(seed ^ 0x6b65_79);
+        let mut random = Random::new(seed ^ 0x006b_6579);
         let mut nonce = [0; 16];
         nonce[..8].copy_from_slice(&random.next_u64().to_le_bytes());
         nonce[8..].copy_from_slice(&random.next_u64().to_le_bytes());

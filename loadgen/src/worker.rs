@@ -162,6 +162,7 @@ impl<D: Dial> Worker<D> {
             setup.padding.clone(),
         );
         let slots = Self::slots(&setup.job, index);
+        let started_ns = setup.shared.clock.ns();
         let publisher = (index == 0).then(|| load.map(|load| Publisher::new(setup.job.server.dialect, load))).flatten();
         let mut worker = Self {
             io,
@@ -179,10 +180,10 @@ impl<D: Dial> Worker<D> {
             phases: Phases::default(),
             publisher,
             stage: Stage::Ready,
-            now_ns: setup.shared.clock.ns(),
+            now_ns: started_ns,
             next_dial: 0,
             opening: 0,
-            dial_started_ns: setup.shared.clock.ns(),
+            dial_started_ns: started_ns,
             last_tick_ns: 0,
             ping_cursor: 0,
             close_cursor: 0,
@@ -392,7 +393,9 @@ impl<D: Dial> Worker<D> {
             match event {
                 Event::Delivery(_) if publisher => add(&self.setup.shared.counters[self.index as usize].echoes, 1),
                 Event::Delivery(head) => self.deliver(slot, &head),
-                Event::Corrupt(_) if publisher => {}
+                Event::Corrupt(head) if publisher => {
+                    self.ledger.note_corrupt(head.map(|head| (head.publisher, head.sequence)));
+                }
                 Event::Corrupt(head) => self.corrupt(slot, head.map(|head| (head.publisher, head.sequence))),
                 Event::Other(other) => self.other(slot, *other),
             }

@@ -7,7 +7,7 @@ use fanfare_loadgen::cli::Cli;
 use fanfare_loadgen::failure::{Exit, Failure};
 use fanfare_loadgen::report::{BroadcastReport, Report};
 use std::time::Duration;
-use support::{Fault, Relay};
+use support::{Fault, PUBLISHER, Relay};
 
 /// Messages before the measured ones: the probe.
 const PROBE: u64 = 1;
@@ -78,6 +78,17 @@ fn a_repeated_delivery_is_a_duplicate() {
 }
 
 #[test]
+fn a_late_repetition_of_the_last_message_is_a_duplicate() {
+    let last = PROBE + 29;
+    let again = Fault::DuplicateAfter(Duration::from_millis(50));
+    let relay =
+        Relay::start(move |receiver, message| if (receiver, message) == (5, last) { again } else { Fault::None });
+    let report = run(&relay, "/hub", SMALL);
+    assert_eq!(ledger(&report), (0, 1, 0, 0));
+    assert_eq!(report.exit(), Exit::ThresholdMissed);
+}
+
+#[test]
 fn a_late_delivery_is_out_of_order() {
     for report in one_lie(Fault::Swap) {
         assert_eq!(ledger(&report), (0, 0, 1, 0));
@@ -95,6 +106,18 @@ fn a_changed_byte_is_corrupt() {
     for report in one_lie(Fault::Corrupt(50)) {
         assert_eq!(ledger(&report), (1, 0, 0, 1));
     }
+}
+
+#[test]
+fn a_changed_byte_on_the_way_back_to_the_publisher_is_corrupt() {
+    let relay = Relay::start(|receiver, message| match (receiver, message) {
+        (PUBLISHER, 12) => Fault::Corrupt(300),
+        _ => Fault::None,
+    });
+    let report = run(&relay, "/hub", SMALL);
+    assert_eq!(ledger(&report), (0, 0, 0, 1));
+    assert_eq!((broadcast(&report).deliveries, broadcast(&report).publisher_echoes), (600, 29));
+    assert_eq!(report.exit(), Exit::ThresholdMissed);
 }
 
 #[test]

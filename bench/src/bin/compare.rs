@@ -20,13 +20,14 @@ use fanfare_bench::compare::visit::Visitor;
 #[derive(Debug, Parser)]
 #[command(name = "fanfare-compare", max_term_width = 110)]
 struct Arguments {
-    /// Only cases whose name begins so, for example w1-512B-1000 or w16; may be repeated
+    /// Only cases whose name begins so, for example w1-512B-1000 or w16, or those of one promise: row1 to row9; may be
+    /// repeated
     #[arg(long = "case", value_name = "NAME")]
     cases: Vec<String>,
     /// Only these servers: floor-send, floor-ring, floor-idle, uws, ws, nchan, fanfare, fanfare-2, fanfare-4
     #[arg(long = "servers", value_name = "LIST", value_delimiter = ',')]
     servers: Vec<Contender>,
-    /// Visits to each server [default: 7, with --quick 3]
+    /// Visits to each server [default: 7, with --quick 3; row 6 is done once, row 9 ten times]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
     rounds: Option<u32>,
     /// A few cases, fewer rounds, shorter visits
@@ -87,15 +88,19 @@ fn run(arguments: &Arguments) -> Result<bool, String> {
         }
     }
     let absent = absent(&cases, arguments, &visitor.places);
-    let rounds = arguments.rounds.unwrap_or(if arguments.quick { ROUNDS_QUICK } else { ROUNDS });
+    let rounds = |case: &Case| {
+        let usual = case.rounds.unwrap_or(ROUNDS);
+        arguments.rounds.unwrap_or(if arguments.quick { usual.min(ROUNDS_QUICK) } else { usual })
+    };
     let takes_part = |who| is_wanted(who, arguments) && !absent.contains(&who);
     let mut results = Vec::new();
     for case in cases {
+        let rounds = rounds(&case);
         let result = measure(case, rounds, &visitor, takes_part, |what| eprintln!("{what}"));
         print!("{}", result.text());
         results.push(result);
         // After every case: a long run that is interrupted keeps what it has.
-        write_json(arguments, &peers, rounds, &results)?;
+        write_json(arguments, &peers, &results)?;
     }
     let missed = |result: &CaseResult| result.case.bars.iter().any(|bar| result.judge(bar).1 == Verdict::Missed);
     Ok(!results.iter().any(missed))
@@ -103,11 +108,11 @@ fn run(arguments: &Arguments) -> Result<bool, String> {
 
 fn choose(arguments: &Arguments) -> Result<Vec<Case>, String> {
     let all = case::all();
-    let unknown = arguments.cases.iter().find(|prefix| !all.iter().any(|case| case.name.starts_with(prefix.as_str())));
-    if let Some(prefix) = unknown {
-        return Err(format!("no case begins with '{prefix}'; --list shows all"));
+    let unknown = arguments.cases.iter().find(|&selector| !all.iter().any(|case| case.is_meant_by(selector)));
+    if let Some(selector) = unknown {
+        return Err(format!("no case begins with '{selector}'; --list shows all"));
     }
-    let named = |case: &Case| arguments.cases.iter().any(|prefix| case.name.starts_with(prefix.as_str()));
+    let named = |case: &Case| arguments.cases.iter().any(|selector| case.is_meant_by(selector));
     let chosen = |case: &Case| if arguments.cases.is_empty() { !arguments.quick || case.in_quick } else { named(case) };
     Ok(all.into_iter().filter(chosen).collect())
 }
@@ -144,13 +149,13 @@ fn absent(cases: &[Case], arguments: &Arguments, places: &Places) -> Vec<Contend
     absent
 }
 
-fn write_json(arguments: &Arguments, peers: &Path, rounds: u32, results: &[CaseResult]) -> Result<(), String> {
+fn write_json(arguments: &Arguments, peers: &Path, results: &[CaseResult]) -> Result<(), String> {
     let Some(path) = &arguments.json else { return Ok(()) };
     let document = serde_json::json!({
         "format": 1,
         "machine": Machine::look(peers),
         "options": {
-            "rounds": rounds, "quick": arguments.quick,
+            "quick": arguments.quick,
             "server_core": arguments.server_core, "load_core": arguments.load_core,
         },
         "cases": results.iter().map(CaseResult::json).collect::<Vec<_>>(),

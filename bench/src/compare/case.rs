@@ -17,8 +17,15 @@ pub enum Metric {
     TotalBytesPerConnection,
     /// 99th percentile of the delay of healthy receivers while others stall, as a multiple of the same without them.
     HealthyP99Ratio,
-    /// Memory, of process and kernel, that one stalled reader holds.
+    /// Memory, of the server process and of TCP queues, that one stalled reader holds at most.
     BytesPerStalledReader,
+    /// Total memory of an idle connection as a multiple of a bare accepted socket, which the load generator weighs in
+    /// the same run. For more connections than a server with a descriptor for each can hold.
+    TotalPerBareSocket,
+    /// Deliveries missing, doubled, reordered or damaged, and connections that failed or were lost.
+    LedgerFaults,
+    /// Stalled readers that owe more than the server allows and are still not counted as closed for it.
+    StalledLeft,
 }
 
 impl Metric {
@@ -31,6 +38,9 @@ impl Metric {
             Metric::TotalBytesPerConnection => "total_bytes_per_connection",
             Metric::HealthyP99Ratio => "healthy_p99_ratio",
             Metric::BytesPerStalledReader => "bytes_per_stalled_reader",
+            Metric::TotalPerBareSocket => "total_per_bare_socket",
+            Metric::LedgerFaults => "ledger_faults",
+            Metric::StalledLeft => "stalled_left",
         }
     }
 
@@ -42,7 +52,10 @@ impl Metric {
             Metric::UserBytesPerConnection => "user B per idle connection",
             Metric::TotalBytesPerConnection => "kernel + user B per idle connection",
             Metric::HealthyP99Ratio => "healthy p99, with stalled readers : without",
-            Metric::BytesPerStalledReader => "kernel + user B per stalled reader",
+            Metric::BytesPerStalledReader => "queued + user B per stalled reader",
+            Metric::TotalPerBareSocket => "kernel + user : bare socket",
+            Metric::LedgerFaults => "faults of ledger, connections",
+            Metric::StalledLeft => "stalled readers not closed",
         }
     }
 
@@ -51,9 +64,15 @@ impl Metric {
         match self {
             Metric::CpuUsPerDelivery => 3,
             Metric::CpuUsPerConnection => 1,
-            Metric::HealthyP99Ratio => 2,
+            Metric::HealthyP99Ratio | Metric::TotalPerBareSocket => 2,
             Metric::UserBytesPerConnection | Metric::TotalBytesPerConnection | Metric::BytesPerStalledReader => 0,
+            Metric::LedgerFaults | Metric::StalledLeft => 0,
         }
+    }
+
+    /// Whether a promise about it must hold in every round, and no round may have failed; else the median counts.
+    pub fn in_every_round(self) -> bool {
+        matches!(self, Metric::LedgerFaults | Metric::StalledLeft)
     }
 }
 
@@ -62,7 +81,7 @@ impl Metric {
 pub enum Work {
     /// Messages to all connections, `burst` published in one write, the next write when every receiver has all of it.
     Broadcast {
-        /// Receivers; the publisher is one of them.
+        /// Receivers, beside the publisher.
         connections: u32,
         /// The one argument of the hub message. Servers of the raw dialect get as much more as the hub message around
         /// it takes, so that all servers put the same number of bytes on the wire.
@@ -94,6 +113,26 @@ pub enum Work {
         messages: u32,
         /// Sent at this pace, whoever has received what.
         messages_per_s: u32,
+    },
+    /// More connections than the descriptor limit, and a few broadcasts to all of them, one after the other.
+    Reach {
+        /// How many.
+        connections: u32,
+        /// As for a broadcast.
+        argument_bytes: u32,
+        /// Messages, quick or not.
+        messages: u32,
+    },
+    /// Broadcasts at a part of what the server's core can carry, whoever has received what.
+    Steady {
+        /// Receivers, beside the publisher.
+        connections: u32,
+        /// As for a broadcast.
+        argument_bytes: u32,
+        /// Percent of the capacity, which is measured first: deliveries in a second of the server's CPU.
+        load_percent: u32,
+        /// For so long in a full (not quick) visit.
+        seconds: u32,
     },
 }
 
@@ -127,6 +166,15 @@ pub struct Case {
     pub bars: Vec<Bar>,
     /// Whether `--quick` without `--case` includes it.
     pub in_quick: bool,
+    /// Rounds of a full run, if the promise says how many.
+    pub rounds: Option<u32>,
+}
+
+impl Case {
+    /// Whether `--case SELECTOR` means it: the beginning of its name, or `row` and its row.
+    pub fn is_meant_by(&self, selector: &str) -> bool {
+        self.name.starts_with(selector) || selector.strip_prefix("row") == Some(&self.row.to_string())
+    }
 }
 
 impl fmt::Display for Case {
@@ -144,6 +192,14 @@ impl fmt::Display for Case {
                 let owed_kib = argument_bytes / 1024 * messages;
                 write!(f, "{}: {healthy} readers beside {stalled} stalled ones owed {owed_kib} KiB each", self.name)
             }
+            Work::Reach { connections, argument_bytes, messages } => {
+                write!(f, "{}: {messages} broadcasts of {argument_bytes} B to {connections}", self.name)
+            }
+            Work::Steady { connections, argument_bytes, load_percent, seconds } => write!(
+                f,
+                "{}: {argument_bytes} B to {connections} at {load_percent} % of capacity for {seconds} s",
+                self.name
+            ),
         }
     }
 }
@@ -160,7 +216,8 @@ pub fn all() -> Vec<Case> {
     for (connections, sizes) in [(1000, &[128, 512, 1024, 2048, 16_384][..]), (9000, &[128, 512, 2048][..])] {
         cases.extend(sizes.iter().map(|&argument_bytes| window_16(connections, argument_bytes)));
     }
-    cases.extend([large(), idle(9000), idle(50_000), connect(), stalled(), two_shards(1000), two_shards(9000)]);
+    cases.extend([large(), idle(9000), idle(50_000), connect(), reach(), stalled()]);
+    cases.extend([two_shards(1000), two_shards(9000), steady()]);
     cases
 }
 
@@ -186,6 +243,7 @@ fn broadcast(row: u8, window: &str, connections: u32, argument_bytes: u32, burst
         contenders,
         bars: Vec::new(),
         in_quick: connections == 1000 && argument_bytes == 512,
+        rounds: None,
     }
 }
 
@@ -222,7 +280,7 @@ fn large() -> Case {
     case
 }
 
-/// Row 4. The peers and the bare socket run out of descriptors before 50,000.
+/// Row 4. The peers and the floor run out of descriptors before 50,000; there the load generator's bare sockets serve.
 fn idle(connections: u32) -> Case {
     let user_bar = Bar { metric: Metric::UserBytesPerConnection, subject: FANFARE, against: None, at_most: 200.0 };
     let few = connections <= 9000;
@@ -231,22 +289,20 @@ fn idle(connections: u32) -> Case {
     } else {
         vec![Contender::Fanfare { shards: 4 }]
     };
-    let mut bars = vec![Bar { subject: *contenders.last().expect("not empty"), ..user_bar }];
-    if few {
-        bars = vec![user_bar, against(Metric::TotalBytesPerConnection, Contender::FloorIdle, 1.12)];
+    let mut bars = vec![user_bar, against(Metric::TotalBytesPerConnection, Contender::FloorIdle, 1.12)];
+    if !few {
+        let user_bar = Bar { subject: contenders[0], ..user_bar };
+        bars = vec![user_bar, Bar { metric: Metric::TotalPerBareSocket, at_most: 1.12, ..user_bar }];
     }
     Case {
         name: format!("idle-{connections}"),
         row: 4,
         work: Work::Idle { connections },
-        metrics: if few {
-            vec![Metric::UserBytesPerConnection, Metric::TotalBytesPerConnection]
-        } else {
-            vec![Metric::UserBytesPerConnection]
-        },
+        metrics: vec![Metric::UserBytesPerConnection, Metric::TotalBytesPerConnection, Metric::TotalPerBareSocket],
         contenders,
         bars,
         in_quick: false,
+        rounds: None,
     }
 }
 
@@ -260,6 +316,37 @@ fn connect() -> Case {
         contenders: vec![Contender::FloorSend, Contender::Uws, FANFARE, Contender::Nchan, Contender::Ws],
         bars: vec![against(Metric::CpuUsPerConnection, Contender::Uws, 1.30)],
         in_quick: true,
+        rounds: None,
+    }
+}
+
+/// Row 6. One ring holds as many connections as the process may have descriptors, so it takes six under a limit of
+/// 20,000.
+fn reach() -> Case {
+    let contender = Contender::Fanfare { shards: 6 };
+    Case {
+        name: "reach-100000".to_owned(),
+        row: 6,
+        work: Work::Reach { connections: 100_000, argument_bytes: 512, messages: 5 },
+        metrics: vec![Metric::LedgerFaults, Metric::CpuUsPerDelivery, Metric::CpuUsPerConnection],
+        contenders: vec![contender],
+        bars: vec![Bar { metric: Metric::LedgerFaults, subject: contender, against: None, at_most: 0.0 }],
+        in_quick: false,
+        rounds: Some(1),
+    }
+}
+
+/// Row 9.
+fn steady() -> Case {
+    Case {
+        name: "steady-512B-1000".to_owned(),
+        row: 9,
+        work: Work::Steady { connections: 1000, argument_bytes: 512, load_percent: 80, seconds: 60 },
+        metrics: vec![Metric::LedgerFaults],
+        contenders: vec![FANFARE],
+        bars: vec![Bar { metric: Metric::LedgerFaults, subject: FANFARE, against: None, at_most: 0.0 }],
+        in_quick: false,
+        rounds: Some(10),
     }
 }
 
@@ -270,10 +357,15 @@ fn stalled() -> Case {
         name: "stalled-1000".to_owned(),
         row: 7,
         work: Work::Stalled { healthy: 1000, stalled: 1000, argument_bytes: 2048, messages: 260, messages_per_s: 50 },
-        metrics: vec![Metric::HealthyP99Ratio, Metric::BytesPerStalledReader],
+        metrics: vec![Metric::HealthyP99Ratio, Metric::BytesPerStalledReader, Metric::StalledLeft],
         contenders: vec![FANFARE, Contender::FloorSend, Contender::Uws],
-        bars: vec![bar(Metric::HealthyP99Ratio, 1.20), bar(Metric::BytesPerStalledReader, 32.0 * 1024.0)],
+        bars: vec![
+            bar(Metric::HealthyP99Ratio, 1.20),
+            bar(Metric::BytesPerStalledReader, 32.0 * 1024.0),
+            bar(Metric::StalledLeft, 0.0),
+        ],
         in_quick: false,
+        rounds: None,
     }
 }
 
@@ -298,7 +390,18 @@ mod tests {
         assert_eq!(names.len(), cases.len());
         assert!(names.contains("w1-512B-1000") && names.contains("w16-16KB-1000"), "{names:?}");
         let rows: BTreeSet<u8> = cases.iter().map(|case| case.row).collect();
-        assert_eq!(rows, BTreeSet::from([1, 2, 3, 4, 5, 7, 8]));
+        assert_eq!(rows, BTreeSet::from([1, 2, 3, 4, 5, 6, 7, 8, 9]));
+    }
+
+    #[test]
+    fn a_row_selects_all_its_cases_and_no_other() {
+        let meant = |selector: &str| -> Vec<String> {
+            all().into_iter().filter(|case| case.is_meant_by(selector)).map(|case| case.name).collect()
+        };
+        assert_eq!(meant("row4"), ["idle-9000", "idle-50000"]);
+        assert_eq!(meant("row1").len(), 6);
+        assert_eq!(meant("w16-512B-1000"), ["w16-512B-1000"]);
+        assert_eq!(meant("row"), Vec::<String>::new());
     }
 
     #[test]

@@ -77,7 +77,8 @@ impl FromStr for Contender {
             _ => match text.strip_prefix("fanfare-").and_then(|shards| shards.parse().ok()) {
                 Some(shards @ 2..) => Contender::Fanfare { shards },
                 _ => {
-                    let known = "floor-send, floor-ring, floor-idle, uws, ws, nchan, fanfare, fanfare-2, fanfare-4";
+                    let known =
+                        "floor-send, floor-ring, floor-idle, uws, ws, nchan, fanfare, fanfare-2, fanfare-4, ...";
                     return Err(format!("no server is called '{text}'; there are {known}"));
                 }
             },
@@ -135,8 +136,8 @@ impl Contender {
         Err(format!("{self}: {} is missing ({remedy})", needed.display()))
     }
 
-    /// How it is started so that it listens on `addr`.
-    pub fn program(self, addr: SocketAddr, places: &Places) -> io::Result<Program> {
+    /// How it is started so that it listens on `addr`, and, if it is Fanfare, tells its metrics on `admin`.
+    pub fn program(self, addr: SocketAddr, admin: SocketAddr, places: &Places) -> io::Result<Program> {
         let listen = addr.to_string();
         let port = addr.port().to_string();
         let (executable, arguments) = match self {
@@ -148,7 +149,7 @@ impl Contender {
             Contender::Nchan => (PathBuf::from("nginx"), nchan_arguments(addr, places)?),
             Contender::Fanfare { shards } => {
                 let core = places.server_core.to_string();
-                let (shards, admin) = (shards.to_string(), free_address()?.to_string());
+                let (shards, admin) = (shards.to_string(), admin.to_string());
                 let mut arguments = vec!["serve", "--listen", &listen, "--admin", &admin, "--hub", HUB];
                 arguments.extend(["--shards", &shards, "--cores", &core]);
                 // The largest case publishes more than the 32 KiB that a hub accepts by default.

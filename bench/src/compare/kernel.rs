@@ -1,4 +1,4 @@
-//! Memory of the whole machine, sampled while something happens. What a server costs in CPU and idle memory the load
+//! Memory of the kernel's sockets, sampled while something happens. What a server costs in CPU and idle memory the load
 //! generator measures itself, as it knows when its phases begin and end.
 
 use std::fs;
@@ -7,76 +7,92 @@ use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-/// Between two looks at the machine's memory.
+/// Between two looks.
 const SAMPLE_INTERVAL: Duration = Duration::from_millis(100);
 
-/// Memory that could be given to programs now, in bytes: `MemAvailable`. It falls by what processes, sockets and
-/// shared-memory files take, each page counted once, however many sockets refer to it; the sums that the kernel keeps
-/// for sockets count a page once for each. Only differences mean something, and only while nothing else changes.
-pub fn available_bytes() -> io::Result<u64> {
-    let path = "/proc/meminfo";
+/// Memory queued in all TCP sockets of the machine, both ends, in bytes: `mem` of `/proc/net/sockstat`. Unlike the
+/// machine's free memory it does not move with whatever else runs there. A page that several sockets refer to
+/// (`sendfile`) is counted once for each, so what is said of shared memory is never too little.
+pub fn queued_bytes() -> io::Result<u64> {
+    let path = "/proc/net/sockstat";
     let text = fs::read_to_string(path)?;
-    let unreadable = || io::Error::new(io::ErrorKind::InvalidData, format!("{path} has no MemAvailable"));
-    field_bytes(&text, "MemAvailable:").ok_or_else(unreadable)
+    let unreadable = || io::Error::new(io::ErrorKind::InvalidData, format!("{path} has no `TCP: ... mem`"));
+    Ok(tcp_pages(&text).ok_or_else(unreadable)? * rustix::param::page_size() as u64)
 }
 
-/// Finds `NAME   123 kB` and gives bytes.
-fn field_bytes(text: &str, name: &str) -> Option<u64> {
-    let line = text.lines().find_map(|line| line.strip_prefix(name))?;
-    let kib: u64 = line.split_ascii_whitespace().next()?.parse().ok()?;
-    kib.checked_mul(1024)
+/// Finds `TCP: inuse 1 ... mem 123`.
+fn tcp_pages(text: &str) -> Option<u64> {
+    let line = text.lines().find_map(|line| line.strip_prefix("TCP:"))?;
+    line.split_ascii_whitespace().skip_while(|&word| word != "mem").nth(1)?.parse().ok()
 }
 
-/// Watches how low the available memory goes.
+/// Watches how high the queues go.
 #[derive(Debug)]
-pub struct LowWater {
+pub struct HighWater {
     before_bytes: u64,
     end: Sender<()>,
     thread: JoinHandle<io::Result<u64>>,
 }
 
-impl LowWater {
+impl HighWater {
     /// Begins to watch.
-    pub fn watch() -> io::Result<LowWater> {
-        let before_bytes = available_bytes()?;
+    pub fn watch() -> io::Result<HighWater> {
+        let before_bytes = queued_bytes()?;
         let (end, ended) = mpsc::channel();
         let thread = std::thread::spawn(move || {
-            let mut lowest_bytes = before_bytes;
+            let mut highest_bytes = before_bytes;
             while ended.recv_timeout(SAMPLE_INTERVAL) == Err(RecvTimeoutError::Timeout) {
-                lowest_bytes = lowest_bytes.min(available_bytes()?);
+                highest_bytes = highest_bytes.max(queued_bytes()?);
             }
-            Ok(lowest_bytes)
+            Ok(highest_bytes)
         });
-        Ok(LowWater { before_bytes, end, thread })
+        Ok(HighWater { before_bytes, end, thread })
     }
 
-    /// Ends, and gives the most that was in use at one time beyond what was at the beginning, in bytes.
+    /// Ends, and gives the most that was queued at one time beyond what was at the beginning, in bytes.
     pub fn peak_bytes(self) -> io::Result<u64> {
         drop(self.end);
-        let lowest_bytes = self.thread.join().map_err(|_| io::Error::other("the sampling thread panicked"))??;
-        Ok(self.before_bytes - lowest_bytes)
+        let highest_bytes = self.thread.join().map_err(|_| io::Error::other("the sampling thread panicked"))??;
+        Ok(highest_bytes - self.before_bytes)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{LowWater, SAMPLE_INTERVAL, field_bytes};
+    use std::io::Write;
+    use std::net::{TcpListener, TcpStream};
+
+    use super::{HighWater, SAMPLE_INTERVAL, tcp_pages};
 
     #[test]
-    fn fields_are_found_by_their_whole_name() {
-        let text = "MemAvailableX: 900 kB\nMemAvailable:     12 kB\n";
-        assert_eq!(field_bytes(text, "MemAvailable:"), Some(12 * 1024));
-        assert_eq!(field_bytes(text, "MemFree:"), None);
+    fn pages_of_tcp_are_found() {
+        let text = "sockets: used 9\nTCP: inuse 5 orphan 0 tw 3 alloc 5 mem 77\nUDP: inuse 1 mem 8\n";
+        assert_eq!(tcp_pages(text), Some(77));
+        assert_eq!(tcp_pages("UDP: inuse 1 mem 8\n"), None);
+        assert_eq!(tcp_pages("TCP: inuse 5\n"), None);
     }
 
     #[test]
-    fn a_block_in_use_shows() {
-        const BLOCK_BYTES: usize = 512 << 20; // far above what anything else on a test machine changes in a second
-        let watch = LowWater::watch().expect("/proc is mounted");
-        let block = vec![1u8; BLOCK_BYTES];
+    fn what_nobody_reads_shows() {
+        const PAIRS: usize = 200; // together far above what anything else on a test machine queues in a second
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let address = listener.local_addr().expect("bound");
+        let watch = HighWater::watch().expect("/proc is mounted");
+        let mut written_bytes = 0;
+        let pairs: Vec<(TcpStream, TcpStream)> = (0..PAIRS)
+            .map(|_| {
+                let mut writer = TcpStream::connect(address).expect("somebody listens");
+                writer.set_nonblocking(true).expect("a socket");
+                let reader = listener.accept().expect("it just connected").0;
+                while let Ok(bytes @ 1..) = writer.write(&[1; 65_536]) {
+                    written_bytes += bytes as u64;
+                }
+                (writer, reader)
+            })
+            .collect();
         std::thread::sleep(SAMPLE_INTERVAL * 4);
-        drop(std::hint::black_box(block));
+        drop(std::hint::black_box(pairs));
         let peak_bytes = watch.peak_bytes().expect("/proc is mounted");
-        assert!(peak_bytes > BLOCK_BYTES as u64 / 2, "{peak_bytes}");
+        assert!(peak_bytes > written_bytes / 2, "{peak_bytes} of {written_bytes}");
     }
 }

@@ -44,6 +44,8 @@ pub struct Served {
     pub addr: SocketAddr,
     /// Whose CPU and memory are measured.
     pub pid: u32,
+    /// Where Fanfare tells its metrics.
+    pub admin: SocketAddr,
 }
 
 /// Flags of one run.
@@ -83,9 +85,16 @@ impl Flags {
         self
     }
 
-    /// Further connections that never read.
-    pub fn stalled(mut self, connections: u32) -> Flags {
-        self.add("--stalled", connections);
+    /// Further connections that never read, with so much room to receive.
+    pub fn stalled(mut self, connections: u32, recv_bytes: u32) -> Flags {
+        self.add("--stalled", connections).add("--stalled-rcvbuf", recv_bytes);
+        self
+    }
+
+    /// No load before the measured one.
+    pub fn cold(mut self) -> Flags {
+        let value = self.0.iter().position(|flag| flag == "--warmup").map(|at| at + 1);
+        value.into_iter().for_each(|at| self.0[at] = "0".to_owned());
         self
     }
 
@@ -182,15 +191,42 @@ impl Report {
             let reasons: Vec<&str> = reasons.iter().filter_map(Value::as_str).collect();
             problems.push(format!("the load generator calls its run invalid: {}", reasons.join("; ")));
         }
-        for (place, names) in [("", &LEDGER[..]), ("/connect", &["failed", "lost"][..])] {
-            for name in names {
-                match self.number(&format!("{place}/{name}")) {
-                    Some(count) if count > 0.0 => problems.push(format!("{count} {name}")),
-                    _ => {} // none, or a run without a ledger
-                }
-            }
-        }
+        problems.extend(self.faults().map(|(name, count)| format!("{count} {name}")));
         problems
+    }
+
+    /// What went wrong with deliveries and connections, and how often. Nothing if nothing did, or if this kind of run
+    /// does not count it.
+    fn faults(&self) -> impl Iterator<Item = (&'static str, f64)> {
+        let ledgers = ["", "/warmup"].into_iter().flat_map(|place| LEDGER.map(|name| (place, name)));
+        ledgers.chain([("/connect", "failed"), ("/connect", "lost")]).filter_map(|(place, name)| {
+            let count = self.number(&format!("{place}/{name}")).filter(|&count| count > 0.0)?;
+            Some((name, count))
+        })
+    }
+
+    /// [`Metric::LedgerFaults`] of a run that was to publish `messages`. `None` if there are none and the run was less
+    /// than that. Whether its latencies mean anything is another question: a ledger is right on a busy machine too.
+    pub fn ledger_faults(&self, messages: u32) -> Option<f64> {
+        let faults = self.faults().fold(0.0, |sum, (_, count)| sum + count);
+        let whole = self.number("/messages") == Some(f64::from(messages)) && messages > 0;
+        let arrived = self.number("/expected").is_some_and(|expected| self.number("/deliveries") == Some(expected));
+        (faults > 0.0 || whole && arrived && self.kept_pace()).then_some(faults)
+    }
+
+    /// Whether an open loop took no longer than it should.
+    fn kept_pace(&self) -> bool {
+        /// A second of drain in a run of 60.
+        const PART_MIN: f64 = 0.97;
+        let Some(rate) = self.number("/rate") else { return true };
+        let figures = self.number("/messages").zip(self.number("/elapsed_s"));
+        figures.is_some_and(|(messages, elapsed_s)| messages / elapsed_s >= rate * PART_MIN)
+    }
+
+    /// Publishes of one message a second, if one core spends all its time on them.
+    pub fn capacity_messages_per_s(&self, connections: u32) -> Option<f64> {
+        // The publisher receives as well.
+        Some(1e6 / self.number("/server/cpu_us_per_delivery")? / f64::from(connections + 1))
     }
 
     /// A figure, if this kind of run has it.
@@ -203,13 +239,22 @@ impl Report {
                 let kernel_bytes = self.number("/kernel/bytes_per_connection_server")?;
                 Some(kernel_bytes + self.number("/server/bytes_per_connection")?)
             }
-            Metric::HealthyP99Ratio | Metric::BytesPerStalledReader => None, // these need two runs
+            Metric::TotalPerBareSocket => self.number("/kernel/ratio_to_bare_socket"),
+            // These need two runs, ask the server, or depend on what was to be done.
+            Metric::HealthyP99Ratio | Metric::BytesPerStalledReader | Metric::StalledLeft | Metric::LedgerFaults => {
+                None
+            }
         }
     }
 
     /// 99th percentile of the delay from the intended send time to the arrival at those that read.
     pub fn healthy_p99_us(&self) -> Option<f64> {
         self.number("/latency_us/from_intended/p99").filter(|&p99_us| p99_us > 0.0)
+    }
+
+    /// Memory of the server that nobody shares, at the end.
+    pub fn private_bytes(&self) -> u64 {
+        self.number("/server/private_bytes").unwrap_or(0.0) as u64
     }
 
     /// All of it.
@@ -256,6 +301,25 @@ mod tests {
         assert_eq!(report.value(Metric::TotalBytesPerConnection), Some(4180.0));
         assert_eq!(report.value(Metric::CpuUsPerConnection), None);
         assert_eq!(report.healthy_p99_us(), Some(1200.0));
+    }
+
+    #[test]
+    fn faults_are_counted_and_none_is_believed_only_of_a_whole_run() {
+        let report = |deliveries: u32, doubled_before: u32, lost: u32, elapsed_s: f64| {
+            Report(json!({
+                "connect": { "failed": 0, "lost": lost },
+                "messages": 50, "rate": 10.0, "elapsed_s": elapsed_s,
+                "expected": 100, "deliveries": deliveries, "missing": 100 - deliveries,
+                "duplicate": 0, "out_of_order": 0, "corrupt": 0, "warmup": { "duplicate": doubled_before },
+                "verdict": { "valid": false, "reasons": ["its own delay"] },
+            }))
+        };
+        assert_eq!(report(100, 0, 0, 5.1).ledger_faults(50), Some(0.0));
+        assert_eq!(report(98, 1, 0, 5.1).ledger_faults(50), Some(3.0));
+        assert_eq!(report(100, 0, 1, 9.0).ledger_faults(80), Some(1.0));
+        assert_eq!(report(100, 0, 0, 5.1).ledger_faults(60), None, "ten were not published");
+        assert_eq!(report(100, 0, 0, 5.3).ledger_faults(50), None, "it was a lighter load");
+        assert_eq!(Report(json!({ "connect": {}, "messages": 5 })).ledger_faults(5), None);
     }
 
     #[test]

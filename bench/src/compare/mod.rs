@@ -11,6 +11,7 @@ pub mod case;
 pub mod contender;
 pub mod kernel;
 pub mod loadgen;
+pub mod metrics;
 pub mod prepare;
 pub mod process;
 pub mod report;

@@ -36,11 +36,11 @@ pub struct CaseResult {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {
-    /// The median is within it.
+    /// The median is within it, or every round where every round must be.
     Met,
     /// It is not.
     Missed,
-    /// One of the two was not measured.
+    /// One of the two was not measured, or not in a round that must be.
     Unknown,
 }
 
@@ -70,6 +70,14 @@ impl CaseResult {
         };
         let verdict = match spread {
             None => Verdict::Unknown,
+            Some(spread) if bar.metric.in_every_round() => {
+                let rounds = self.values(bar.subject, bar.metric).len();
+                match spread.max <= bar.at_most {
+                    true if spread.count == rounds => Verdict::Met,
+                    true => Verdict::Unknown,
+                    false => Verdict::Missed,
+                }
+            }
             Some(spread) if spread.median <= bar.at_most => Verdict::Met,
             Some(_) => Verdict::Missed,
         };
@@ -84,13 +92,15 @@ impl CaseResult {
 
     fn write_table(&self, metric: Metric, out: &mut String) -> fmt::Result {
         let references = self.references();
-        write!(out, "  {:<12}{:<30}", "", metric.title())?;
+        let width = (metric.title().len() + 2).max(30);
+        write!(out, "  {:<12}{:<width$}", "", metric.title())?;
         for reference in &references {
             write!(out, "{:<24}", format!("x {reference}"))?;
         }
+        out.truncate(out.trim_end().len());
         out.push('\n');
         for &(contender, _) in &self.samples {
-            write!(out, "  {contender:<12}{:<30}", cell(self.spread(contender, metric), metric.decimals()))?;
+            write!(out, "  {contender:<12}{:<width$}", cell(self.spread(contender, metric), metric.decimals()))?;
             for &reference in &references {
                 write!(out, "{:<24}", cell(self.ratio(contender, reference, metric), 2))?;
             }

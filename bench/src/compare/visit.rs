@@ -4,9 +4,10 @@ use std::io;
 use std::time::Duration;
 
 use super::case::{Metric, Work};
-use super::contender::{Contender, Places, free_address};
-use super::kernel::LowWater;
+use super::contender::{Contender, Dialect, Places, free_address};
+use super::kernel::HighWater;
 use super::loadgen::{Flags, Loadgen, LoadgenError, Report, Served};
+use super::metrics;
 use super::process::{ProcessError, Running};
 use super::report::Sample;
 
@@ -14,9 +15,24 @@ use super::report::Sample;
 const START_LIMIT: Duration = Duration::from_secs(15);
 /// Messages in a visit of a quick run: this fraction of a full one.
 const QUICK_DIVISOR: u32 = 4;
+/// Seconds of a steady visit in a quick run: this fraction of a full one.
+const QUICK_STEADY_DIVISOR: u32 = 12;
 
 /// Connections opened and closed before memory is weighed.
 const REHEARSAL_CONNECTIONS: u32 = 100;
+
+/// Messages that tell the capacity of a server.
+const CAPACITY_MESSAGES: u32 = 400;
+/// `SO_RCVBUF` of stalled readers: small, as what lies in their queues is theirs and not the server's.
+const STALLED_RECV_BYTES: u32 = 4096;
+
+/// A broadcast that leaves nobody in doubt who is too slow: three times what may wait for one client, beside what its
+/// socket takes.
+const FLOOD_BYTES: u32 = 16 << 10;
+/// So many of them.
+const FLOOD_MESSAGES: u32 = 240;
+/// Receivers that read meanwhile.
+const FLOOD_HEALTHY: u32 = 100;
 
 /// Why a visit gave no sample.
 #[derive(Debug)]
@@ -84,36 +100,69 @@ impl Visitor {
             }
             Work::Idle { connections } => {
                 let report = self.run_idle(contender, connections)?;
-                take(&mut sample, &report, &[Metric::UserBytesPerConnection, Metric::TotalBytesPerConnection]);
+                let metrics =
+                    [Metric::UserBytesPerConnection, Metric::TotalBytesPerConnection, Metric::TotalPerBareSocket];
+                take(&mut sample, &report, &metrics);
                 sample.loadgen.push(report.into_json());
             }
             Work::Stalled { healthy, stalled, argument_bytes, messages, messages_per_s } => {
                 let flags = Flags::broadcast(healthy, argument_bytes, 1, messages).messages_per_s(messages_per_s);
                 let (without, without_bytes) = self.run_watched(contender, &flags)?;
-                let (with, with_bytes) = self.run_watched(contender, &flags.stalled(stalled))?;
-                if let (Some(p99_with), Some(p99_without)) = (with.healthy_p99_us(), without.healthy_p99_us()) {
+                let (with, with_bytes) = self.run_watched(contender, &flags.stalled(stalled, STALLED_RECV_BYTES))?;
+                let sound = with.problems().is_empty() && without.problems().is_empty();
+                let p99_us = with.healthy_p99_us().zip(without.healthy_p99_us());
+                if let Some((p99_with, p99_without)) = p99_us.filter(|_| sound) {
                     sample.values.insert(Metric::HealthyP99Ratio.key(), p99_with / p99_without);
                 }
                 let stalled_bytes = (with_bytes as f64 - without_bytes as f64) / f64::from(stalled);
                 sample.values.insert(Metric::BytesPerStalledReader.key(), stalled_bytes);
-                for report in [without, with] {
+                let mut reports = vec![without, with];
+                if contender.dialect() == Dialect::SignalRJson {
+                    let (report, closed) = self.run_flood(contender, stalled)?;
+                    sample.values.insert(Metric::StalledLeft.key(), f64::from(stalled) - closed);
+                    reports.push(report);
+                }
+                for report in reports {
                     note_problems(&mut sample, &report);
                     sample.loadgen.push(report.into_json());
                 }
+            }
+            Work::Reach { connections, argument_bytes, messages } => {
+                let flags = Flags::broadcast(connections, argument_bytes, 1, messages).window().cold();
+                let report = self.run(contender, &flags)?;
+                take_faults(&mut sample, &report, messages);
+                take(&mut sample, &report, &[Metric::CpuUsPerDelivery, Metric::CpuUsPerConnection]);
+                sample.loadgen.push(report.into_json());
+            }
+            Work::Steady { connections, argument_bytes, load_percent, seconds } => {
+                let seconds = if self.quick { seconds.div_ceil(QUICK_STEADY_DIVISOR) } else { seconds };
+                let flags = Flags::broadcast(connections, argument_bytes, 1, CAPACITY_MESSAGES).window();
+                let capacity = self.run(contender, &flags)?.capacity_messages_per_s(connections);
+                let Some(capacity) = capacity.filter(|&capacity| capacity >= 2.0) else {
+                    sample.remarks.push("its capacity could not be measured".to_owned());
+                    return Ok(sample);
+                };
+                let messages_per_s = (capacity * f64::from(load_percent) / 100.0) as u32;
+                let messages = messages_per_s * seconds;
+                let flags = Flags::broadcast(connections, argument_bytes, 1, messages);
+                let report = self.run(contender, &flags.messages_per_s(messages_per_s))?;
+                take_faults(&mut sample, &report, messages);
+                note_problems(&mut sample, &report);
+                sample.loadgen.push(report.into_json());
             }
         }
         Ok(sample)
     }
 
     fn start(&self, contender: Contender) -> Result<(Running, Served), VisitError> {
-        let addr = free_address()?;
-        let program = contender.program(addr, &self.places)?;
+        let (addr, admin) = (free_address()?, free_address()?);
+        let program = contender.program(addr, admin, &self.places)?;
         let name = contender.to_string();
         let started = program.start(&name, self.places.server_core, &self.places.scratch, None);
         let mut running = started.map_err(VisitError::Server)?;
         running.wait_listening(addr, START_LIMIT).map_err(VisitError::Server)?;
         let pid = running.pid();
-        Ok((running, Served { contender, addr, pid }))
+        Ok((running, Served { contender, addr, pid, admin }))
     }
 
     fn run(&self, contender: Contender, flags: &Flags) -> Result<Report, VisitError> {
@@ -136,14 +185,36 @@ impl Visitor {
         Ok(report)
     }
 
-    /// Also gives the most memory that the whole machine used at one time beyond that before, in bytes.
+    /// Publishes to `stalled` readers more than may wait for them. Also gives how many the server says it has closed for
+    /// that: how it looks from the other end nobody can tell without reading what is owed.
+    fn run_flood(&self, contender: Contender, stalled: u32) -> Result<(Report, f64), VisitError> {
+        let (running, served) = self.start(contender)?;
+        let flags = Flags::broadcast(FLOOD_HEALTHY, FLOOD_BYTES, 1, FLOOD_MESSAGES).window().cold();
+        let flags = flags.stalled(stalled, STALLED_RECV_BYTES);
+        let report = self.loadgen.run(served, &flags).map_err(VisitError::Loadgen)?;
+        let page = metrics::page(served.admin)?;
+        drop(running);
+        let closed = metrics::value(&page, r#"fanfare_connections_closed_total{reason="slow_client"}"#);
+        Ok((report, closed.unwrap_or(0.0)))
+    }
+
+    /// Also gives what the server's own memory and all TCP queues took at most, in bytes.
     fn run_watched(&self, contender: Contender, flags: &Flags) -> Result<(Report, u64), VisitError> {
         let (running, served) = self.start(contender)?;
-        let memory = LowWater::watch()?;
+        let queues = HighWater::watch()?;
         let report = self.loadgen.run(served, flags).map_err(VisitError::Loadgen)?;
-        let peak_bytes = memory.peak_bytes()?;
+        let queued_bytes = queues.peak_bytes()?;
         drop(running);
-        Ok((report, peak_bytes))
+        let bytes = queued_bytes + report.private_bytes();
+        Ok((report, bytes))
+    }
+}
+
+/// Takes the count of faults, also out of a report that has some: that is what it is for.
+fn take_faults(sample: &mut Sample, report: &Report, messages: u32) {
+    match report.ledger_faults(messages) {
+        Some(faults) => drop(sample.values.insert(Metric::LedgerFaults.key(), faults)),
+        None => sample.remarks.push(format!("of {messages} messages not all were published, or not at their pace")),
     }
 }
 

@@ -13,13 +13,15 @@ use std::time::Duration;
 
 /// What the server does to one delivery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fault {
+pub(crate) enum Fault {
     /// Nothing.
     None,
     /// Never sends it.
     Drop,
     /// Sends it twice.
     Duplicate,
+    /// Sends it, and once more after a while.
+    DuplicateAfter(Duration),
     /// Sends it after the next one.
     Swap,
     /// Changes one byte of the payload, so far from its start.
@@ -30,36 +32,70 @@ pub enum Fault {
     Stall(Duration),
 }
 
-/// Decides by (receiver in order of connecting, message in order of publishing).
-pub type Mischief = Arc<dyn Fn(usize, u64) -> Fault + Send + Sync>;
+/// In place of a receiver's number: a connection that has published.
+pub(crate) const PUBLISHER: usize = usize::MAX;
+
+/// Decides by (receiver in order of connecting, message in order of publishing). Connections that publish are not
+/// counted among the receivers, wherever the scheduler lets them come.
+pub(crate) type Mischief = Arc<dyn Fn(usize, u64) -> Fault + Send + Sync>;
 
 /// The server. Its threads end when their connections do.
-pub struct Relay {
+pub(crate) struct Relay {
     /// Where it listens.
-    pub address: SocketAddr,
+    pub(crate) address: SocketAddr,
 }
 
 struct Peer {
     socket: TcpStream,
+    /// In order of connecting, publishers included.
+    id: usize,
+    /// In order of connecting, publishers not counted; [`PUBLISHER`] for them.
     number: usize,
     format: Option<Format>,
     /// A delivery held back to come after the next.
     held: Vec<u8>,
 }
 
+#[derive(Default)]
+struct Peers {
+    present: Vec<Peer>,
+    /// How many ever came.
+    joined: usize,
+    /// How many of them are receivers, as far as one can tell.
+    receivers: usize,
+}
+
+impl Peers {
+    fn join(&mut self, socket: TcpStream, format: Option<Format>) -> usize {
+        let id = self.joined;
+        self.present.push(Peer { socket, id, number: self.receivers, format, held: Vec::new() });
+        self.joined += 1;
+        self.receivers += 1;
+        id
+    }
+
+    /// Takes a connection out of the receivers when it publishes for the first time. The generator's publishers do so
+    /// before anything is measured.
+    fn note_publisher(&mut self, id: usize) {
+        let Some(at) = self.present.iter().position(|peer| peer.id == id && peer.number != PUBLISHER) else { return };
+        self.present[at].number = PUBLISHER;
+        self.receivers -= 1;
+        self.present[at + 1..].iter_mut().filter(|peer| peer.number != PUBLISHER).for_each(|peer| peer.number -= 1);
+    }
+}
+
 struct Room {
-    peers: Mutex<Vec<Peer>>,
+    peers: Mutex<Peers>,
     published: Mutex<u64>,
     mischief: Mischief,
 }
 
 impl Relay {
     /// Listens on a free port.
-    pub fn start(mischief: impl Fn(usize, u64) -> Fault + Send + Sync + 'static) -> Self {
+    pub(crate) fn start(mischief: impl Fn(usize, u64) -> Fault + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let address = listener.local_addr().expect("bound");
-        let room =
-            Arc::new(Room { peers: Mutex::new(Vec::new()), published: Mutex::new(0), mischief: Arc::new(mischief) });
+        let room = Arc::new(Room { peers: Mutex::default(), published: Mutex::new(0), mischief: Arc::new(mischief) });
         std::thread::spawn(move || {
             for socket in listener.incoming().flatten() {
                 let room = room.clone();
@@ -70,7 +106,7 @@ impl Relay {
     }
 
     /// A server without faults.
-    pub fn honest() -> Self {
+    pub(crate) fn honest() -> Self {
         Self::start(|_, _| Fault::None)
     }
 }
@@ -122,7 +158,7 @@ fn answer_post(room: &Room, socket: &mut TcpStream, path: &str, body: &[u8]) -> 
     if path.ends_with("/negotiate") {
         answer.extend_from_slice(b"{\"negotiateVersion\":1,\"connectionId\":\"c\",\"connectionToken\":\"tok\",\"availableTransports\":[{\"transport\":\"WebSockets\",\"transferFormats\":[\"Text\",\"Binary\"]}]}");
     } else if path == "/publish" {
-        publish(room, body);
+        publish(room, None, body);
     } else {
         return socket.write_all(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n").ok();
     }
@@ -144,11 +180,15 @@ fn upgrade(room: &Room, mut socket: TcpStream, head: &RequestHead<'_>, early: Ve
     handshake::write_switching_protocols(&mut answer, &accept);
     socket.write_all(&answer).ok()?;
     let raw = head.path() == "/raw";
-    if raw {
-        join(room, &socket, None)?;
-    }
-    let mut client =
-        Client { decoder: Decoder::new(Role::Server), format: None, raw, message: Vec::new(), kind: DataKind::Text };
+    let id = if raw { Some(room.peers.lock().ok()?.join(socket.try_clone().ok()?, None)) } else { None };
+    let mut client = Client {
+        decoder: Decoder::new(Role::Server),
+        format: None,
+        raw,
+        id,
+        message: Vec::new(),
+        kind: DataKind::Text,
+    };
     let mut bytes = early;
     loop {
         client.take(room, &mut socket, &mut bytes)?;
@@ -157,17 +197,11 @@ fn upgrade(room: &Room, mut socket: TcpStream, head: &RequestHead<'_>, early: Ve
     }
 }
 
-fn join(room: &Room, socket: &TcpStream, format: Option<Format>) -> Option<()> {
-    let mut peers = room.peers.lock().ok()?;
-    let number = peers.len();
-    peers.push(Peer { socket: socket.try_clone().ok()?, number, format, held: Vec::new() });
-    Some(())
-}
-
 struct Client {
     decoder: Decoder,
     format: Option<Format>,
     raw: bool,
+    id: Option<usize>,
     message: Vec<u8>,
     kind: DataKind,
 }
@@ -198,7 +232,7 @@ impl Client {
 
     fn message(&mut self, room: &Room, socket: &mut TcpStream, message: &[u8]) -> Option<()> {
         if self.raw {
-            publish(room, message.strip_prefix(b"pub:")?);
+            publish(room, self.id, message.strip_prefix(b"pub:")?);
             return Some(());
         }
         let mut rest = message;
@@ -211,8 +245,7 @@ impl Client {
                 // The answer and the membership together: what is broadcast meanwhile comes after the answer.
                 let mut peers = room.peers.lock().ok()?;
                 socket.write_all(&frame(Some(format), b"{}\x1e")).ok()?;
-                let number = peers.len();
-                peers.push(Peer { socket: socket.try_clone().ok()?, number, format: Some(format), held: Vec::new() });
+                self.id = Some(peers.join(socket.try_clone().ok()?, Some(format)));
                 self.format = Some(format);
                 format
             }
@@ -224,7 +257,7 @@ impl Client {
                 let mut answer = Vec::new();
                 let known = target.eq_ignore_ascii_case("Broadcast");
                 if let (true, Some(Ok(text))) = (known, arguments.get(1).map(|raw| raw.as_str())) {
-                    publish(room, text.as_bytes());
+                    publish(room, self.id, text.as_bytes());
                 }
                 if let Some(id) = invocation_id {
                     if known {
@@ -257,12 +290,13 @@ fn delivery(format: Option<Format>, payload: &[u8]) -> Vec<u8> {
     frame(Some(format), &record)
 }
 
-fn publish(room: &Room, payload: &[u8]) {
+fn publish(room: &Room, by: Option<usize>, payload: &[u8]) {
     let mut peers = room.peers.lock().expect("no panic");
+    by.into_iter().for_each(|id| peers.note_publisher(id));
     let mut published = room.published.lock().expect("no panic");
     let message = *published;
     *published += 1;
-    peers.retain_mut(|peer| peer.deliver((room.mischief)(peer.number, message), payload).is_some());
+    peers.present.retain_mut(|peer| peer.deliver((room.mischief)(peer.number, message), payload).is_some());
 }
 
 impl Peer {
@@ -275,6 +309,14 @@ impl Peer {
             Fault::Duplicate => {
                 bytes = delivery(self.format, payload);
                 bytes.extend_from_within(..);
+            }
+            Fault::DuplicateAfter(time) => {
+                bytes = delivery(self.format, payload);
+                let (mut socket, again) = (self.socket.try_clone().ok()?, bytes.clone());
+                std::thread::spawn(move || {
+                    std::thread::sleep(time);
+                    socket.write_all(&again)
+                });
             }
             Fault::Swap => {
                 self.held = delivery(self.format, payload);
