@@ -18,9 +18,9 @@ use crate::limits::{self, Limits, Plan};
 use crate::shard::{Links, Shard};
 use std::fmt;
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::{Receiver, channel};
+use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -30,7 +30,7 @@ pub enum CoreSet {
     /// Wherever the scheduler likes.
     #[default]
     Any,
-    /// Shard n on core n (modulo the number of cores).
+    /// Shard n on the nth of the cores that this process may use (modulo their number).
     Pinned,
     /// Shard n on the nth of these cores (modulo their number).
     List(Vec<usize>),
@@ -235,6 +235,13 @@ impl Builder {
             let count = addresses.len();
             return Err(StartError::Config(format!("{count} addresses to listen on; 1 to {LISTENERS_MAX} are needed")));
         }
+        let twice = addresses
+            .iter()
+            .enumerate()
+            .find(|(at, address)| address.port() != 0 && addresses[..*at].contains(address));
+        if let Some((_, address)) = twice {
+            return Err(StartError::Config(format!("{address} is to be listened on twice; name it once")));
+        }
         let plan = Plan::derive(&this.limits, shards, descriptors_max()).map_err(StartError::Config)?;
         check_free(&addresses)?;
         let core_set = this.cores.clone();
@@ -304,6 +311,7 @@ impl Builder {
             logs: Logs::new(shards as u8, limits.log_bytes_max).map_err(StartError::Log)?,
             counters: (0..shards).map(|_| Arc::new(SharedCounters::default())).collect(),
             draining: AtomicBool::new(false),
+            started_us: OnceLock::new(),
             limits,
         }))
     }
@@ -409,10 +417,29 @@ fn descriptors_max() -> usize {
 fn core_for(cores: &CoreSet, shard: usize) -> Option<usize> {
     match cores {
         CoreSet::Any => None,
-        CoreSet::Pinned => Some(shard % std::thread::available_parallelism().map_or(1, usize::from)),
+        CoreSet::Pinned => {
+            let allowed = allowed_cores();
+            (!allowed.is_empty()).then(|| allowed[shard % allowed.len()])
+        }
         CoreSet::List(list) if list.is_empty() => None,
         CoreSet::List(list) => Some(list[shard % list.len()]),
     }
+}
+
+/// The cores that this process may use, from procfs; none if that cannot be read.
+fn allowed_cores() -> Vec<usize> {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let list = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:")).unwrap_or_default();
+    parse_cores(list.trim())
+}
+
+/// `0-3,8` in the kernel's way of writing it.
+fn parse_cores(list: &str) -> Vec<usize> {
+    let range = |part: &str| {
+        let (from, to) = part.split_once('-').unwrap_or((part, part));
+        Some(from.parse::<usize>().ok()?..=to.parse().ok()?)
+    };
+    list.split(',').filter_map(range).flatten().collect()
 }
 
 /// Rings between every two shards.
@@ -441,7 +468,7 @@ struct Seat {
 /// A running engine. Dropping it stops it.
 pub struct Engine {
     shared: Arc<Shared>,
-    threads: Vec<JoinHandle<std::io::Result<()>>>,
+    threads: Vec<JoinHandle<()>>,
     addresses: Vec<SocketAddr>,
     plan: Plan,
 }
@@ -479,15 +506,17 @@ impl Engine {
             match prepare(&seat, shared.clone(), slots, ring_fds) {
                 Err(error) => {
                     let _ = report.send(Err(error));
-                    Ok(())
                 }
                 Ok((io, pool, addresses)) => {
                     let Some(mut shard) = Shard::new(seat.number, io, pool, shared, slots, seat.links) else {
                         let _ = report.send(Err(StartError::System("a shard of this number exists".into())));
-                        return Ok(());
+                        return;
                     };
                     let _ = report.send(Ok(addresses));
-                    shard.run()
+                    if let Err(error) = shard.run() {
+                        // Its connections cannot be served and its mailbox would fill: as bad as a bug.
+                        panic!("FF9001  shard {} lost its ring: {error}", seat.number);
+                    }
                 }
             }
         });
@@ -537,7 +566,7 @@ impl Engine {
 
     fn join(&mut self) {
         for thread in self.threads.drain(..) {
-            // A shard that failed has closed its mailbox; its error was counted by whoever watches the process.
+            // A shard that fails ends the process, so there is no error to pass on.
             let _ = thread.join();
         }
     }
@@ -662,5 +691,18 @@ impl<I: Io> ManualShard<I> {
     /// What must hold between turns, checked the slow way: for tests. Returns what does not hold.
     pub fn check(&mut self) -> Result<(), String> {
         self.0.board_mut().check()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cores_are_read_as_the_kernel_writes_them() {
+        assert_eq!(parse_cores("0-3,8"), [0, 1, 2, 3, 8]);
+        assert_eq!(parse_cores("1"), [1]);
+        assert_eq!(parse_cores(""), [0usize; 0]);
+        assert!(!allowed_cores().is_empty());
     }
 }

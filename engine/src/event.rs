@@ -88,6 +88,8 @@ catalogue! {
     bytes_received_total,
     /// Broadcasts, group and user sends that entered here.
     publishes_total,
+    /// Publishes of other threads that failed after they were taken: log full, over a limit.
+    publishes_failed_total,
     /// Messages handed to connections' sends or outboxes, by fan.
     deliveries_total,
     /// Messages for one connection only: answers, pings, closes.

@@ -7,7 +7,8 @@ use std::fmt;
 /// What an operator or embedder may bound. `0` in a field documented as "auto" lets the engine derive it.
 #[derive(Clone, Debug)]
 pub struct Limits {
-    /// Open client connections, all shards together. 0: auto, `shards x slots_per_shard`.
+    /// Open client connections, all shards together. 0: auto, `shards x (slots_per_shard - SLOTS_RESERVED)`, see
+    /// [`SLOTS_RESERVED`].
     pub connections_max: usize,
     /// Direct descriptors per shard's ring. 0: auto, the process's descriptor limit minus
     /// [`DESCRIPTORS_RESERVED`], at most 2^20 (the kernel's bound for one ring).
@@ -89,6 +90,8 @@ impl Default for Limits {
 
 /// Descriptors of the process that stay free for listeners, rings, memory files and the embedder's own.
 pub const DESCRIPTORS_RESERVED: usize = 64;
+/// Slots of a shard beyond its connections: for plain HTTP, and for telling those that find no room so (503).
+pub const SLOTS_RESERVED: usize = 64;
 /// The kernel's bound for one ring's file table.
 pub const SLOTS_PER_RING_MAX: usize = 1 << 20;
 /// Receive buffers of a shard. Between turns no connection owns one, so one turn's use bounds them.
@@ -163,19 +166,20 @@ impl Plan {
                 limits.slots_per_shard
             ));
         }
-        let capacity = limits.slots_per_shard * shards;
+        let per_shard = limits.slots_per_shard.saturating_sub(SLOTS_RESERVED).max(1);
+        let capacity = per_shard * shards;
         let bottleneck = if limits.connections_max == 0 || limits.connections_max > capacity {
             if limits.connections_max > capacity {
                 return Err(format!(
-                    "connections_max is {}; {shards} shards x {} slots hold {capacity}. \
+                    "connections_max is {}; {shards} shards x {per_shard} connections are {capacity}. \
                      Start more shards or raise the limit of open files ({descriptors_max})",
-                    limits.connections_max, limits.slots_per_shard
+                    limits.connections_max
                 ));
             }
             limits.connections_max = capacity;
             format!("limited by open files: {descriptors_max} x {shards} shards")
         } else {
-            limits.slots_per_shard = limits.slots_per_shard.min(limits.connections_max);
+            limits.slots_per_shard = limits.slots_per_shard.min(limits.connections_max + SLOTS_RESERVED);
             "limited by limits.connections_max".to_owned()
         };
         limits.log_bytes_max = limits.log_bytes_max.max(LOG_BYTES_MIN).next_multiple_of(SEGMENT_BYTES);
@@ -237,7 +241,7 @@ mod tests {
     #[test]
     fn auto_takes_what_the_descriptors_allow() {
         let plan = Plan::derive(&Limits::default(), 2, 20_000).unwrap();
-        assert_eq!(plan.connections_max, 2 * (20_000 - DESCRIPTORS_RESERVED));
+        assert_eq!(plan.connections_max, 2 * (20_000 - DESCRIPTORS_RESERVED - SLOTS_RESERVED));
         assert!(plan.bottleneck.contains("open files"));
     }
 

@@ -37,6 +37,11 @@ fn relay(cx: &mut Context<'_>, call: &Invocation<'_>) -> Result<Answer, HandlerE
             cx.all_except(&ids).send("m", &Payload::Values(&[])).map_err(publish)?;
             Ok(Answer::Void)
         }
+        "OnTheSpot" => {
+            let reply = cx.defer();
+            cx.reply(reply, &Answer::Value(Value::from("now")));
+            Ok(Answer::Later)
+        }
         "Later" => {
             let reply = cx.defer();
             std::thread::spawn(move || reply.reply(Answer::Value(Value::from("later"))));
@@ -274,4 +279,85 @@ fn a_taken_port_is_an_error_with_a_remedy() {
     let one = engine(1);
     let error = Engine::builder().shards(1).listen(one.local_addrs()[0]).start().unwrap_err().to_string();
     assert!(error.contains("FF2011") && error.contains("another program listens"), "{error}");
+}
+
+/// One plain request; the whole answer.
+fn ask(address: SocketAddr, request: &str) -> String {
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+    stream.write_all(format!("{request} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("an answer");
+    answer
+}
+
+#[test]
+fn an_answer_on_the_spot_lets_the_next_invocation_run() {
+    let engine = engine(1);
+    let mut client = Client::connect(engine.local_addrs()[0]);
+    for _ in 0..3 {
+        assert_eq!(client.call("OnTheSpot", ""), ["{\"type\":3,\"invocationId\":\"c\",\"result\":\"now\"}"]);
+    }
+}
+
+#[test]
+fn whoever_finds_no_room_is_told_so() {
+    for shards in [1, 2] {
+        let limits = Limits { connections_max: 3, ..Limits::default() };
+        let builder = Engine::builder().shards(shards).listen("127.0.0.1:0").hub("hub", HubOptions::default(), Relay);
+        let engine = builder.limits(limits).start().unwrap();
+        let address = engine.local_addrs()[0];
+        let held: Vec<Client> = (0..3).map(|_| Client::connect(address)).collect();
+        for _ in 0..20 {
+            let answer = ask(address, "POST /hub/negotiate?negotiateVersion=1");
+            assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains("Retry-After: "), "{answer}");
+        }
+        let refused = engine.metrics().total().refused().find(|(reason, _)| *reason == "full").unwrap().1;
+        assert_eq!(refused, 20);
+        drop(held);
+    }
+}
+
+#[test]
+fn whoever_comes_during_a_drain_is_told_to_go_elsewhere() {
+    let mut engine = engine(1);
+    let address = engine.local_addrs()[0];
+    // It does not answer our Close, so the drain goes on until its time is over.
+    let silent = Client::connect(address);
+    let handle = engine.handle();
+    handle.begin_drain(Duration::from_millis(1500));
+    while !handle.is_draining() {
+        std::thread::yield_now();
+    }
+    for _ in 0..5 {
+        let answer = ask(address, "POST /hub/negotiate?negotiateVersion=1");
+        assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
+    }
+    // A request that stays open holds nothing up.
+    let _idle = TcpStream::connect(address).unwrap();
+    engine.drain(Duration::from_millis(1500));
+    drop(silent);
+}
+
+#[test]
+fn head_has_no_body() {
+    let engine = engine(1);
+    let answer = ask(engine.local_addrs()[0], "HEAD /nothing");
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    assert!(head.starts_with("HTTP/1.1 404 ") && !head.contains("Content-Length: 0"), "{head}");
+    assert_eq!(body, "");
+}
+
+#[test]
+fn an_address_named_twice_is_an_error() {
+    let error = Engine::builder().listen("127.0.0.1:19").listen("127.0.0.1:19").start().unwrap_err().to_string();
+    assert!(error.contains("127.0.0.1:19") && error.contains("twice"), "{error}");
+}
+
+#[test]
+fn what_is_too_large_to_publish_is_refused_where_it_is_published() {
+    let engine = engine(1);
+    let text = "x".repeat(65 << 20);
+    let error = engine.publisher().all("hub").send("m", &Payload::Values(&[Value::from(text.as_str())])).unwrap_err();
+    assert!(matches!(error, fanfare_engine::PublishError::TooLarge { bytes_max: 67_108_864, .. }), "{error}");
 }

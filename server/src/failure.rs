@@ -24,10 +24,10 @@ pub(crate) enum Code {
     BadUrl = 1008,
     /// The engine could not start: ring, listener, memory.
     CannotStart = 2000,
-    /// The admin listener could not be bound.
-    AdminListen = 2003,
+    /// The admin listener could not be bound. (2001 to 2013 are the engine's own.)
+    AdminListen = 2020,
     /// The control thread could not be set up.
-    Control = 2004,
+    Control = 2021,
     /// No such page on this listener.
     NotFound = 3001,
     /// The page exists, but not for this method.

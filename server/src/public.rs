@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use fanfare_engine::{Authenticator, ConnectRequest, HttpAnswer, HttpHandler, HttpRequest, Identity, Refusal};
 
+use crate::control::pages::is_loopback_name;
 use crate::control::problem;
 use crate::failure::Code;
 use crate::node::{Health, SharedPhase};
@@ -40,12 +41,37 @@ fn refusal(status: u16, code: Code, detail: &str) -> HttpAnswer {
     HttpAnswer { status, headers, body: problem::body(status, code, detail).into_bytes() }
 }
 
-/// A client is who it says it is: `?user=NAME`. Only for `fanfare dev`, which strangers cannot reach.
+/// A client is who it says it is: `?user=NAME`. Only for `fanfare dev`, which strangers cannot reach: neither from
+/// another machine nor through the pages of another site that somebody on this machine looks at.
 pub(crate) struct UserByQuery;
 
 impl Authenticator for UserByQuery {
     fn authenticate(&self, request: &ConnectRequest<'_>) -> Result<Identity, Refusal> {
+        if request.header("origin").is_some_and(|origin| !is_loopback_origin(origin)) {
+            return Err(Refusal::Forbidden);
+        }
         let user = request.query_value("user").map(|name| name.into_owned()).filter(|name| !name.is_empty());
         Ok(Identity { user })
+    }
+}
+
+/// Whether a page comes from this machine, on whatever port.
+fn is_loopback_origin(origin: &[u8]) -> bool {
+    let host = std::str::from_utf8(origin).ok().and_then(|origin| origin.split_once("://")).map(|(_, host)| host);
+    host.is_some_and(is_loopback_name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_loopback_origin;
+
+    #[test]
+    fn pages_of_other_sites_are_strangers() {
+        for own in ["http://localhost:8889", "http://127.0.0.1:8889", "http://[::1]:3000", "https://localhost"] {
+            assert!(is_loopback_origin(own.as_bytes()), "{own}");
+        }
+        for foreign in ["https://example.com", "null", "http://localhost.example.com", "file://", "http://10.0.0.1"] {
+            assert!(!is_loopback_origin(foreign.as_bytes()), "{foreign}");
+        }
     }
 }

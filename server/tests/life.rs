@@ -94,7 +94,7 @@ fn a_taken_port_is_named_with_a_remedy_and_status_5() {
     assert!(said.contains("error FF2") && said.contains(&address) && said.contains("fix"), "{said}");
     let (status, said) = Fanfare::start(&["serve", "--listen", "127.0.0.1:0", "--admin", &address]).code();
     assert_eq!(status, 5, "{said}");
-    assert!(said.contains("FF2003") && said.contains(&address) && said.contains("--admin"), "{said}");
+    assert!(said.contains("FF2020") && said.contains(&address) && said.contains("--admin"), "{said}");
 }
 
 #[test]

@@ -193,6 +193,11 @@ impl Slots {
         }
     }
 
+    /// Connections there is room for.
+    pub fn capacity(&self) -> usize {
+        self.slots_max
+    }
+
     /// Slots that have ever been used; every used slot is below it.
     pub fn len(&self) -> usize {
         self.hot.len()

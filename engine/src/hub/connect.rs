@@ -7,6 +7,7 @@ use crate::hub::directory::Standing;
 use crate::hub::switchboard::Switchboard;
 use crate::ids::ConnectionId;
 use crate::io::Slot;
+use crate::limits::SLOTS_RESERVED;
 use fanfare_protocol::error::HttpError;
 use fanfare_protocol::http::head::RequestHead;
 use fanfare_protocol::http::response;
@@ -73,6 +74,10 @@ impl Switchboard {
         }
         let mut out = Vec::with_capacity(256 + body.len());
         response::write(&mut out, status, headers, body);
+        if head.method() == "HEAD" {
+            // The head says how long the body would be (RFC 9110 9.3.2).
+            out.truncate(out.len() - body.len());
+        }
         out
     }
 
@@ -136,11 +141,17 @@ impl Switchboard {
         self.http(head, status, &mut Vec::new(), b"")
     }
 
+    /// Whether this shard keeps its last slots for those that are told so.
+    fn is_full(&self) -> bool {
+        let connections_max = self.slots.capacity().saturating_sub(SLOTS_RESERVED).max(1);
+        self.counters.connections_open.get() as usize >= connections_max
+    }
+
     /// 503 while draining or full.
     fn turn_away(&mut self, head: &RequestHead<'_>) -> Option<Vec<u8>> {
         let reason = if self.shared.draining.load(Ordering::Relaxed) {
             RefuseReason::Draining
-        } else if self.shared.connections() >= self.limits.connections_max {
+        } else if self.shared.connections() >= self.limits.connections_max || self.is_full() {
             RefuseReason::Full
         } else {
             return None;

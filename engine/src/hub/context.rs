@@ -23,6 +23,8 @@ pub struct Context<'a> {
     slot: Slot,
     /// The invocation being answered, its id and target, for [`Context::defer`].
     invocation: Option<(&'a str, &'a str)>,
+    /// Whether the invocation is one of those of which only so many may run at a time.
+    counts: bool,
     deferred: bool,
 }
 
@@ -34,11 +36,16 @@ impl std::fmt::Debug for Context<'_> {
 
 impl<'a> Context<'a> {
     pub(crate) fn new(board: &'a mut Switchboard, slot: Slot) -> Self {
-        Self { board, slot, invocation: None, deferred: false }
+        Self { board, slot, invocation: None, counts: false, deferred: false }
     }
 
-    pub(crate) fn for_invocation(board: &'a mut Switchboard, slot: Slot, id: Option<&'a str>, target: &'a str) -> Self {
-        Self { board, slot, invocation: id.map(|id| (id, target)), deferred: false }
+    pub(crate) fn for_invocation(
+        board: &'a mut Switchboard,
+        slot: Slot,
+        (id, target): (Option<&'a str>, &'a str),
+        counts: bool,
+    ) -> Self {
+        Self { board, slot, invocation: id.map(|id| (id, target)), counts, deferred: false }
     }
 
     /// Whether the answer was put off with [`Self::defer`].
@@ -231,15 +238,20 @@ impl<'a> Context<'a> {
 
     // -- later ----------------------------------------------------------------------------------------------------
 
-    /// Takes the answer of this invocation out of the call: return [`Answer::Later`], and answer from any thread.
-    /// Nothing happens later if the client does not wait for an answer.
+    /// Takes the answer of this invocation out of the call: return [`Answer::Later`], and answer from any thread, or
+    /// on the spot with [`Context::reply`]. From here on only the handle answers: what the call returns is not looked
+    /// at. Nothing happens later if the client does not wait for an answer.
     pub fn defer(&mut self) -> ReplyHandle {
+        let counts = self.counts && !self.deferred;
+        if counts {
+            self.board.invocation_begun(self.slot);
+        }
         self.deferred = true;
         let (id, target) = match self.invocation {
             Some((id, target)) => (Some(id.to_owned()), target.to_owned()),
             None => (None, String::new()),
         };
-        ReplyHandle::new(self.board.shared.clone(), self.reference(), id, target)
+        ReplyHandle::new(self.board.shared.clone(), self.reference(), (id, target), counts)
     }
 
     /// Runs `work` on this shard after `delay`, if the connection is still there then. `false`: too much is waiting

@@ -93,6 +93,15 @@ impl OwnedPayload {
     }
 }
 
+/// Bytes that the arguments take at least, in the longer of the formats they are there in.
+fn payload_bytes(payload: &Payload<'_>) -> usize {
+    match *payload {
+        Payload::Values(_) => Outgoing::Invocation { target: "", arguments: payload }.len(Format::Json).unwrap_or(0),
+        Payload::Ready { json, messagepack } => json.map_or(0, <[u8]>::len).max(messagepack.map_or(0, <[u8]>::len)),
+        Payload::Raw(arguments) => arguments.bytes().len(),
+    }
+}
+
 /// [`Audience`] that outlives the call.
 #[derive(Clone, Debug)]
 enum OwnedAudience {
@@ -122,7 +131,7 @@ enum Wish {
     Publish { hub: HubId, to: Vec<OwnedAudience>, except: Vec<ConnRef>, target: Box<str>, payload: OwnedPayload },
     Membership { who: ConnRef, group: Box<str>, join: bool },
     Close { who: ConnRef, allow_reconnect: bool },
-    Reply { to: ConnRef, id: Option<String>, target: String, answer: Answer },
+    Reply { to: ConnRef, id: Option<String>, target: String, answer: Answer, counts: bool },
     Drain { deadline_us_from_now: u64 },
     Stop,
 }
@@ -218,20 +227,23 @@ impl Switchboard {
             Wish::Publish { hub, to, except, target, payload } => {
                 let arguments = payload.as_payload();
                 let message = Outgoing::Invocation { target: &target, arguments: &arguments };
-                // What fails here (log full, over a limit) is counted there; the publisher has gone on long ago.
-                let _ = match &to[..] {
+                let published = match &to[..] {
                     [one] => self.publish(hub, &[one.as_audience()], &except, &message),
                     many => {
                         let to: Vec<Audience<'_>> = many.iter().map(OwnedAudience::as_audience).collect();
                         self.publish(hub, &to, &except, &message)
                     }
                 };
+                // The publisher has gone on long ago: all that can be done is to count.
+                self.counters.publishes_failed_total.add(u64::from(published.is_err()));
             }
             Wish::Membership { who, group, join } => {
                 let _ = self.change_membership(who, &group, join);
             }
             Wish::Close { who, allow_reconnect } => self.close_connection(who, allow_reconnect),
-            Wish::Reply { to, id, target, answer } => self.settle(to, id.as_deref(), &target, &answer),
+            Wish::Reply { to, id, target, answer, counts } => {
+                self.settle(to, (id.as_deref(), &target), &answer, counts);
+            }
             Wish::Drain { deadline_us_from_now } => {
                 return Some(Order::Drain { deadline_us: self.now_us + deadline_us_from_now });
             }
@@ -240,11 +252,13 @@ impl Switchboard {
         None
     }
 
-    /// A deferred answer has come.
-    pub(crate) fn settle(&mut self, to: ConnRef, id: Option<&str>, target: &str, answer: &Answer) {
+    /// A deferred answer has come. `counts`: its invocation was one of those that run.
+    pub(crate) fn settle(&mut self, to: ConnRef, (id, target): (Option<&str>, &str), answer: &Answer, counts: bool) {
         if let Some(slot) = self.resolve(to).filter(|&slot| self.is_member(slot)) {
             self.answer(slot, id, target, answer);
-            self.invocation_ended(slot);
+            if counts {
+                self.invocation_ended(slot);
+            }
         }
     }
 }
@@ -256,6 +270,7 @@ pub struct ReplyHandle {
     to: ConnRef,
     id: Option<String>,
     target: String,
+    counts: bool,
     done: bool,
 }
 
@@ -266,8 +281,8 @@ impl fmt::Debug for ReplyHandle {
 }
 
 impl ReplyHandle {
-    pub(crate) fn new(shared: Arc<Shared>, to: ConnRef, id: Option<String>, target: String) -> Self {
-        Self { shared, to, id, target, done: false }
+    pub(crate) fn new(shared: Arc<Shared>, to: ConnRef, (id, target): (Option<String>, String), counts: bool) -> Self {
+        Self { shared, to, id, target, counts, done: false }
     }
 
     /// Gives the answer. [`Answer::Later`] counts as no answer.
@@ -277,7 +292,7 @@ impl ReplyHandle {
 
     pub(crate) fn settle_here(mut self, board: &mut Switchboard, answer: &Answer) {
         self.done = true;
-        board.settle(self.to, self.id.as_deref(), &self.target, answer);
+        board.settle(self.to, (self.id.as_deref(), &self.target), answer, self.counts);
     }
 
     fn give(&mut self, answer: Answer) {
@@ -292,6 +307,7 @@ impl ReplyHandle {
                 id: id.clone(),
                 target: target.clone(),
                 answer: answer.take().unwrap_or(Answer::Void),
+                counts: self.counts,
             };
             match self.shared.try_reply(to.shard(), wish) {
                 Ok(()) => return,
@@ -458,6 +474,11 @@ impl PublishTarget<'_> {
         let hub = self.hub.map_err(PublishError::UnknownHub)?;
         if self.to.is_empty() {
             return Ok(());
+        }
+        let bytes_max = self.publisher.shared.limits.publish_bytes_max;
+        let bytes = payload_bytes(arguments);
+        if bytes > bytes_max {
+            return Err(PublishError::TooLarge { bytes, bytes_max });
         }
         let payload = OwnedPayload::from_payload(arguments);
         let wish = Wish::Publish { hub, to: self.to, except: self.except, target: target.into(), payload };

@@ -33,8 +33,8 @@ use fanfare_protocol::ws::DataKind;
 use fanfare_protocol::ws::encode::{self, MessageWriter};
 use std::collections::{BinaryHeap, HashMap};
 use std::rc::Rc;
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, OnceLock};
 
 /// A hub of the engine.
 pub struct HubSpec {
@@ -72,6 +72,9 @@ pub struct Shared {
     pub counters: Vec<Arc<SharedCounters>>,
     /// New connections are turned away.
     pub draining: AtomicBool,
+    /// The first shard's clock when it was made: ids and tokens count from here, and tell nobody how long the host
+    /// has been up.
+    pub started_us: OnceLock<u64>,
 }
 
 impl Shared {
@@ -242,7 +245,8 @@ impl Switchboard {
 
     /// Seconds since the engine started, for ids.
     pub(crate) fn now_s(&self) -> u32 {
-        (self.now_us / 1_000_000) as u32
+        let started_us = *self.shared.started_us.get_or_init(|| self.now_us);
+        (self.now_us.saturating_sub(started_us) / 1_000_000) as u32
     }
 
     pub(crate) fn reference(&self, slot: Slot) -> ConnRef {

@@ -465,18 +465,14 @@ impl Switchboard {
         let counts = matches!(message, Message::Invocation { .. }) && host.serializes();
         self.counters.invocations_total.add(1);
         let format = self.format(slot);
-        let mut cx = Context::for_invocation(self, slot, id, target);
+        let mut cx = Context::for_invocation(self, slot, (id, target), counts);
         let answer = host.message(&mut cx, &ClientMessage { raw, format, message });
         let deferred = cx.was_deferred();
         if !self.is_member(slot) {
             return;
         }
         match answer {
-            Answer::Later if deferred => {
-                if counts {
-                    self.invocation_begun(slot);
-                }
-            }
+            _ if deferred => {}
             Answer::Later if target.is_empty() || !host.serializes() => {}
             Answer::Later => {
                 let error = HandlerError::failed("InvalidOperationException", "The method gave no answer.");
@@ -487,7 +483,7 @@ impl Switchboard {
     }
 
     /// An invocation goes on outside its dispatch.
-    fn invocation_begun(&mut self, slot: Slot) {
+    pub(crate) fn invocation_begun(&mut self, slot: Slot) {
         let running_max = self.options(slot).map_or(1, |options| options.parallel_invocations_max.max(1));
         let cold = self.slots.cold_mut(slot);
         cold.running += 1;

@@ -213,7 +213,7 @@ impl<I: Io> Shard<I> {
         hot.session = fanfare_protocol::hub::session::Session::new(tick);
         hot.flags.set(Flags::POLL_ARMED);
         let generation = hot.generation;
-        if self.phase != Phase::Running {
+        if self.phase == Phase::Stopping {
             hot.flags.clear(Flags::POLL_ARMED);
             return self.board.hang_up(slot, CloseReason::Drain);
         }
@@ -222,7 +222,7 @@ impl<I: Io> Shard<I> {
 
     fn accept_ended(&mut self, errno: Errno) {
         self.accept_armed = false;
-        if self.phase == Phase::Running && errno != Errno(libc::ECANCELED) {
+        if self.phase != Phase::Stopping && errno != Errno(libc::ECANCELED) {
             self.accept_at_us = Some(self.board.now_us + ACCEPT_PAUSE_US);
         }
     }
@@ -230,7 +230,7 @@ impl<I: Io> Shard<I> {
     fn accept_again(&mut self) {
         if self.accept_at_us.is_some_and(|at| at <= self.board.now_us) {
             self.accept_at_us = None;
-            if self.phase == Phase::Running {
+            if self.phase != Phase::Stopping {
                 self.accept_armed = true;
                 self.io.accept();
             }
@@ -352,7 +352,7 @@ impl<I: Io> Shard<I> {
         }
         self.board.slots.vacate(slot);
         self.board.counters.sockets_open.sub(1);
-        if !self.accept_armed && self.phase == Phase::Running && self.accept_at_us.is_none() {
+        if !self.accept_armed && self.phase != Phase::Stopping && self.accept_at_us.is_none() {
             self.accept_at_us = Some(self.board.now_us);
         }
     }
@@ -362,8 +362,8 @@ impl<I: Io> Shard<I> {
     fn obey(&mut self, order: Order) {
         match order {
             Order::Drain { deadline_us } if self.phase == Phase::Running => {
+                // Still accepting: whoever comes now is told to go elsewhere (503), and so is a load balancer.
                 self.phase = Phase::Draining { deadline_us, next: 0 };
-                self.io.cancel_accept();
             }
             Order::Drain { .. } => {}
             Order::Stop => self.stop(),
@@ -371,7 +371,7 @@ impl<I: Io> Shard<I> {
     }
 
     fn stop(&mut self) {
-        if self.phase == Phase::Running {
+        if self.phase != Phase::Stopping {
             self.io.cancel_accept();
         }
         self.phase = Phase::Stopping;

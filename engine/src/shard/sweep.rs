@@ -141,8 +141,7 @@ impl<I: Io> Shard<I> {
     /// Says the next goodbyes of a drain, and stops at its end.
     pub(super) fn go_on_draining(&mut self) {
         let Phase::Draining { deadline_us, next } = self.phase else { return };
-        let nobody = self.board.counters.sockets_open.get() == 0;
-        if self.board.now_us >= deadline_us || nobody {
+        if self.board.now_us >= deadline_us || self.board.counters.sockets_open.get() == 0 {
             return self.stop();
         }
         if self.sweeper.next_us != self.board.now_us + STEP_US && next != 0 {
@@ -157,12 +156,20 @@ impl<I: Io> Shard<I> {
             index += 1;
         }
         self.phase = Phase::Draining { deadline_us, next: index as u32 };
+        if index == self.board.slots.len() && !self.is_anybody_leaving() {
+            self.stop();
+        }
+    }
+
+    /// Whether there are connections besides plain HTTP, which asks and is told, and does not hold up a drain.
+    fn is_anybody_leaving(&self) -> bool {
+        let left = |index| !matches!(self.board.slots.hot(Slot(index as u32)).state, State::Free | State::Http);
+        (0..self.board.slots.len()).any(left)
     }
 
     fn dismiss(&mut self, slot: Slot) -> bool {
         match self.board.slots.hot(slot).state {
-            State::Free | State::Closing | State::Farewell => return false,
-            State::Http => self.board.hang_up(slot, CloseReason::Drain),
+            State::Free | State::Closing | State::Farewell | State::Http => return false,
             State::Handshake | State::Echo => {
                 self.board.farewell(slot, CloseReason::Drain, None, CloseCode::GOING_AWAY);
             }

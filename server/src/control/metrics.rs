@@ -17,7 +17,7 @@ const fn gauge(name: &'static str, labels: &'static [&'static str], help: &'stat
 type Plain = (Metric, fn(&ShardMetrics) -> u64);
 
 /// Summed over the shards.
-static SUMMED: [Plain; 16] = [
+static SUMMED: [Plain; 17] = [
     (gauge("fanfare_sockets", &[], "Open sockets of the public listener, hub connections or not."), |m| m.sockets_open),
     (counter("fanfare_sockets_accepted_total", &[], "Sockets accepted."), |m| m.accepted_total),
     (
@@ -31,6 +31,14 @@ static SUMMED: [Plain; 16] = [
     (counter("fanfare_publishes_total", &[], "Sends to all, groups, users or connections, before fan-out."), |m| {
         m.publishes_total
     }),
+    (
+        counter(
+            "fanfare_publishes_failed_total",
+            &[],
+            "Publishes that failed after they were taken: log full, over a limit.",
+        ),
+        |m| m.publishes_failed_total,
+    ),
     (counter("fanfare_bytes_received_total", &[], "Bytes received from clients, framing included."), |m| {
         m.bytes_received_total
     }),
@@ -86,7 +94,8 @@ static PER_CORE: [Plain; 8] = [
 static BUILD: Metric = gauge("fanfare_build_info", &["version", "rustc", "driver"], "Always 1; what runs, in labels.");
 static CONNECTIONS: Metric = gauge("fanfare_connections", &["hub"], "Open client connections.");
 static CONNECTIONS_MAX: Metric = gauge("fanfare_connections_limit", &[], "Client connections this node has room for.");
-static CLOSED: Metric = counter("fanfare_connections_closed_total", &["reason"], "Client connections closed.");
+static CLOSED: Metric =
+    counter("fanfare_connections_closed_total", &["reason"], "Sockets of the public listener closed.");
 static REFUSED: Metric = counter(
     "fanfare_connect_refused_total",
     &["reason"],

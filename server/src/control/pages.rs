@@ -148,7 +148,7 @@ fn content_policy(public_port: u16) -> String {
 }
 
 /// Whether a `Host` header names this machine: `localhost`, or an address of its loopback, with or without a port.
-fn is_loopback_name(host: &str) -> bool {
+pub(crate) fn is_loopback_name(host: &str) -> bool {
     let name = match host.strip_prefix('[') {
         Some(literal) => literal.split(']').next().unwrap_or_default(),
         None => host.split(':').next().unwrap_or_default(),

@@ -9,7 +9,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Poll, Waker};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use monoio::io::{AsyncReadRent, AsyncWriteRent, AsyncWriteRentExt};
 use monoio::net::{ListenerOpts, TcpListener, TcpStream};
@@ -18,6 +18,8 @@ use monoio::net::{ListenerOpts, TcpListener, TcpStream};
 const RING_ENTRIES: u32 = 256;
 /// Accepted connections the kernel may hold for us until we take them.
 const ACCEPT_BACKLOG: i32 = 128;
+/// How long a bind waits for a taken port to become free.
+const BIND_WAIT_MAX: Duration = Duration::from_secs(2);
 
 /// Runs `future` on this thread until it is done, on a ring where the host allows one and on epoll where not.
 ///
@@ -57,7 +59,16 @@ impl Listener {
     /// What `bind` said, as `AddrInUse` or `PermissionDenied`.
     pub(crate) fn bind(address: SocketAddr) -> io::Result<Self> {
         let options = ListenerOpts::new().reuse_port(false).backlog(ACCEPT_BACKLOG);
-        let inner = TcpListener::bind_with_config(address, &options)?;
+        let last_try = Instant::now() + BIND_WAIT_MAX;
+        let inner = loop {
+            match TcpListener::bind_with_config(address, &options) {
+                // A predecessor's ring, and the port with it, goes a moment after its process.
+                Err(error) if error.kind() == io::ErrorKind::AddrInUse && Instant::now() < last_try => {
+                    std::thread::sleep(Duration::from_millis(20));
+                }
+                bound => break bound?,
+            }
+        };
         let address = inner.local_addr()?;
         Ok(Listener { inner, address })
     }

@@ -76,7 +76,7 @@ impl RingError {
             ),
             (libc::EPERM | libc::EACCES, _) => (
                 "the container's seccomp profile forbids io_uring (Docker does by default)",
-                "docker run --security-opt seccomp=fanfare-seccomp.json (or =unconfined to try)",
+                "docker run --security-opt seccomp=FILE with a profile that allows io_uring_* (or =unconfined to try)",
             ),
             (libc::ENOSYS, _) => (
                 "this kernel has no io_uring, or a sandbox (gVisor, seccomp) hides it",
@@ -101,7 +101,7 @@ impl RingError {
             (libc::EEXIST, _) => {
                 ("the ring is being used by a thread that did not build it", "a bug of this program: please report it")
             }
-            _ => ("unknown", "run the doctor command and report its output"),
+            _ => ("unknown", "report it together with the output of uname -a and ulimit -a"),
         }
     }
 }
@@ -110,9 +110,9 @@ impl fmt::Display for RingError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (cause, remedy) = self.cause_and_remedy();
         let reason = io::Error::from_raw_os_error(self.errno.0);
-        writeln!(f, "error {}  {}: {reason}", self.code(), self.action())?;
-        writeln!(f, "likely cause: {cause}")?;
-        write!(f, "fix:  {remedy}")
+        writeln!(f, "{}  {}: {reason}", self.code(), self.action())?;
+        writeln!(f, "  likely cause: {cause}")?;
+        write!(f, "  fix:  {remedy}")
     }
 }
 
@@ -128,7 +128,7 @@ mod tests {
             for disabled in [None, Some(0), Some(1), Some(2)] {
                 let error = RingError { step: RingStep::Create, errno: Errno(errno), disabled };
                 let text = error.to_string();
-                assert!(text.starts_with("error FF20"), "{text}");
+                assert!(text.starts_with("FF20"), "{text}");
                 assert_eq!(text.lines().count(), 3, "{text}");
                 assert!(!text.contains("unknown"), "{text}");
             }
