@@ -118,6 +118,10 @@ impl<I: Io> Shard<I> {
     pub(crate) fn turn(&mut self) -> std::io::Result<bool> {
         let wait = self.wait();
         self.io.enter(wait, &mut self.pool, &mut self.completions)?;
+        if self.completions.is_empty() && wait.want > 0 && self.io.now_us() < wait.deadline_us {
+            // Still asleep (a signal; a simulated ring, which cannot block): whoever has news must go on waking us.
+            return Ok(true);
+        }
         self.board.shared.sleepers.awake(self.board.shard);
         self.board.now_us = self.io.now_us();
         self.turn = self.turn.wrapping_add(1);
