@@ -537,6 +537,8 @@ impl Switchboard {
         if !self.slots.hot_mut(slot).flags.take(Flags::MEMBER) {
             return;
         }
+        // It named a group. Who is no member has it name an entry of `requests`, by now somebody else's.
+        self.slots.cold_mut(slot).user = 0;
         let (endpoint, position, binary) = {
             let hot = self.slots.hot(slot);
             (hot.endpoint, hot.member_position, hot.binary)
