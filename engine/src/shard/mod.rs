@@ -354,7 +354,8 @@ impl<I: Io> Shard<I> {
             let hot = self.board.slots.hot_mut(slot);
             let (poll, poll_out) = (hot.flags.take(Flags::POLL_ARMED), hot.flags.take(Flags::POLL_OUT_ARMED));
             let generation = hot.generation;
-            if hot.flags.take(Flags::LENT) {
+            // A loan that was asked for and has not come is never reported any more, once its slot is closed.
+            if hot.flags.take(Flags::LENT | Flags::LEND_PENDING) {
                 self.lent -= 1;
                 self.io.unlend(slot);
             }

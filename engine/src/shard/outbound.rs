@@ -252,12 +252,8 @@ impl<I: Io> Shard<I> {
 
     pub(super) fn handle_lent(&mut self, slot: Slot, generation: Generation, result: Result<(), Errno>) {
         let now_us = self.board.now_us;
-        let Some(hot) = self.board.slots.live(slot, generation) else {
-            // It was closed meanwhile; the descriptor, if there is one, would keep the socket open.
-            self.lent -= 1;
-            self.io.unlend(slot);
-            return;
-        };
+        // About to be closed: the close, at the end of this turn, gives the loan back.
+        let Some(hot) = self.board.slots.live(slot, generation) else { return };
         hot.flags.clear(Flags::LEND_PENDING);
         match result {
             Ok(()) => hot.flags.set(Flags::LENT),
