@@ -1,5 +1,6 @@
 //! One thread's turn: completions, connections, notes, timers, flush. The corridor that joins all rooms.
 
+mod audit;
 mod inbound;
 mod mail;
 mod outbound;
@@ -422,10 +423,5 @@ impl<I: Io> Shard<I> {
     /// The door to the kernel, for those who drive a shard by hand.
     pub(crate) fn io_mut(&mut self) -> &mut I {
         &mut self.io
-    }
-
-    /// The tables, for those who drive a shard by hand.
-    pub(crate) fn board_mut(&mut self) -> &mut Switchboard {
-        &mut self.board
     }
 }
