@@ -82,7 +82,9 @@ impl Hub {
             }
             "Flood" => self.flood(cx, call.arg(0)?.as_u64()?, call.arg(1)?.as_u64()? as usize),
             "Pace" => {
-                pace(&self.0, cx, call.arg(0)?.as_u64()?, call.arg(1)?.as_u64()? as usize);
+                let (count, bytes) = (call.arg(0)?.as_u64()?, call.arg(1)?.as_u64()? as usize);
+                self.0.open().promises(client(cx) | PACED, count);
+                pace(&self.0, cx, count, bytes);
                 Ok(Answer::Void)
             }
             "Abort" => {
@@ -163,6 +165,7 @@ fn pace(books: &Books, cx: &mut Context<'_>, count: u64, bytes: usize) {
     }
     let books = books.clone();
     if count > 1 {
-        cx.when_drained(move |cx| pace(&books, cx, count - 1, bytes));
+        let taken = cx.when_drained(move |cx| pace(&books, cx, count - 1, bytes));
+        assert!(taken, "there is room for a few continuations");
     }
 }

@@ -100,6 +100,8 @@ pub(crate) struct Ledger {
     members: BTreeMap<u32, Member>,
     said: BTreeMap<(u32, u64), Said>,
     serials: BTreeMap<u32, u64>,
+    /// Messages that a publisher has promised to say in the end.
+    promised: BTreeMap<u32, u64>,
     /// The last message of each publisher that each client has heard.
     heard: BTreeMap<(u32, u32), u64>,
     /// Answers that somebody owes.
@@ -163,6 +165,11 @@ impl Ledger {
     pub(crate) fn ruled(&mut self, publisher: u32, serial: u64, verdict: Verdict) {
         self.failed_total += u64::from(verdict != Verdict::Accepted);
         self.said.get_mut(&(publisher, serial)).expect("said before").verdict = verdict;
+    }
+
+    /// So many messages more will be said by `publisher`.
+    pub(crate) fn promises(&mut self, publisher: u32, count: u64) {
+        *self.promised.entry(publisher).or_default() += count;
     }
 
     pub(crate) fn next_serial(&mut self, publisher: u32) -> u64 {
@@ -261,6 +268,11 @@ impl Ledger {
 
     /// Everything that was said to `client` must have been heard by now.
     pub(crate) fn is_complete(&self, client: u32) -> Result<(), String> {
+        let paced = client | PACED;
+        let (said, promised) = (self.serials.get(&paced), self.promised.get(&paced));
+        if said != promised {
+            return Err(format!("client {client} was promised {promised:?} messages at its pace and got {said:?}"));
+        }
         let mut publishers: Vec<u32> = self.said.keys().map(|(publisher, _)| *publisher).collect();
         publishers.dedup();
         publishers.into_iter().try_for_each(|publisher| self.is_complete_up_to(client, publisher, u64::MAX - 1))
