@@ -642,6 +642,17 @@ impl EngineHandle {
         Publisher::new(self.0.clone())
     }
 
+    /// Somebody who speaks through the mailbox of this shard: for simulations, where nothing may depend on what else
+    /// the process does.
+    ///
+    /// # Panics
+    /// If there is no such shard.
+    #[doc(hidden)]
+    pub fn publisher_on(&self, shard: u8) -> Publisher {
+        assert!((shard as usize) < self.0.mailboxes.len(), "no such shard");
+        Publisher::on_shard(self.0.clone(), shard)
+    }
+
     /// Hub connections open.
     pub fn connections(&self) -> usize {
         self.0.connections()
@@ -689,8 +700,13 @@ impl<I: Io> ManualShard<I> {
     }
 
     /// What must hold between turns, checked the slow way: for tests. Returns what does not hold.
-    pub fn check(&mut self) -> Result<(), String> {
-        self.0.board_mut().check()
+    pub fn check(&self) -> Result<(), String> {
+        self.0.check()
+    }
+
+    /// The same, and that nothing is kept for anybody: for tests, when every connection has gone.
+    pub fn check_empty(&self) -> Result<(), String> {
+        self.0.check_empty()
     }
 }
 

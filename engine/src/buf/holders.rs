@@ -53,6 +53,13 @@ impl<W: Word> Holders<W> {
     }
 }
 
+impl Holders {
+    /// Pretends that nobody keeps extents.
+    pub(super) fn forget(&self) {
+        self.0.store(0, Ordering::Release);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

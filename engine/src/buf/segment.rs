@@ -164,6 +164,19 @@ impl Logs {
         into.extend_from_slice(bytes);
     }
 
+    /// Whether the extent lies in published bytes of its segment, as every extent that is kept must.
+    pub(crate) fn has_written(&self, extent: Extent) -> bool {
+        let header = self.memories[extent.segment.shard() as usize].header(extent.segment);
+        extent.offset + extent.len <= header.written.load(Ordering::Acquire)
+    }
+
+    /// Forgets who still needs the segments of a shard, so that they are reused under their readers: a deliberate
+    /// bug, for the test that the simulation notices.
+    #[doc(hidden)]
+    pub fn forget_holders(&self, shard: u8) {
+        self.memories[shard as usize].headers.iter().for_each(|header| header.holders.forget());
+    }
+
     /// The writing side of a shard's log. `None` if it has been given out already.
     pub fn owner(&self, shard: u8) -> Option<SegmentOwner> {
         let memory = self.memories.get(shard as usize)?;

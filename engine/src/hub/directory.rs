@@ -178,6 +178,17 @@ impl Directory {
     pub fn find(&self, id: &[u8; 16]) -> Option<ConnRef> {
         self.stripe(id).connected.get(id).copied()
     }
+
+    /// Ids connected now. Locks every stripe in turn: for tests.
+    pub fn len(&self) -> usize {
+        let lock = |stripe: &Mutex<Stripe>| stripe.lock().unwrap_or_else(std::sync::PoisonError::into_inner).len();
+        self.stripes.iter().map(lock).sum()
+    }
+
+    /// Whether nobody is connected.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
 }
 
 #[cfg(test)]

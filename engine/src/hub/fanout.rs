@@ -116,6 +116,12 @@ impl Fans {
         self.last_stamp
     }
 
+    /// Bytes of this segment are with the kernel, too, although no fan of the last flush is.
+    pub fn keep_flying(&mut self, holdings: &mut Holdings, segment: SegmentId) {
+        holdings.hold(segment);
+        self.flying.push(segment);
+    }
+
     /// The kernel has answered for everything of the last flush.
     pub fn landed(&mut self, holdings: &mut Holdings) {
         for segment in self.flying.drain(..) {

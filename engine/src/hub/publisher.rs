@@ -366,6 +366,10 @@ impl Publisher {
     pub(crate) fn new(shared: Arc<Shared>) -> Self {
         static NEXT: AtomicU8 = AtomicU8::new(0);
         let shard = NEXT.fetch_add(1, Ordering::Relaxed) % shared.mailboxes.len() as u8;
+        Self::on_shard(shared, shard)
+    }
+
+    pub(crate) fn on_shard(shared: Arc<Shared>, shard: u8) -> Self {
         Self { shared, shard }
     }
 

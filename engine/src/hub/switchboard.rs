@@ -285,6 +285,10 @@ impl Switchboard {
     /// Adds `run` to what `slot` is owed and puts it on the list of this turn's sends.
     pub(crate) fn owe(&mut self, slot: Slot, run: Extent) {
         let tick = self.tick();
+        // Behind a message that found no room nothing smaller may slip through: the client would see a gap.
+        if !self.over.is_empty() && self.slots.cold(slot).close_reason == CloseReason::SlowClient as u8 {
+            return;
+        }
         let (hot, runs) = self.slots.outbox(slot);
         if run.is_empty() || matches!(hot.state, State::Free | State::Closing) {
             return;
@@ -294,6 +298,7 @@ impl Switchboard {
         }
         let over = hot.owed_bytes as usize + run.len as usize > self.limits.outbox_bytes_max;
         if over && !outbox::is_clear(hot) && !outbox::is_mid_message(hot, runs) {
+            self.slots.cold_mut(slot).close_reason = CloseReason::SlowClient as u8;
             self.over.push(slot);
             return;
         }
@@ -545,6 +550,8 @@ impl Switchboard {
         if !self.slots.hot_mut(slot).flags.take(Flags::MEMBER) {
             return;
         }
+        // It named a group. Who is no member has it name an entry of `requests`, by now somebody else's.
+        self.slots.cold_mut(slot).user = 0;
         let (endpoint, position, binary) = {
             let hot = self.slots.hot(slot);
             (hot.endpoint, hot.member_position, hot.binary)

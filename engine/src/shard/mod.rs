@@ -1,5 +1,6 @@
 //! One thread's turn: completions, connections, notes, timers, flush. The corridor that joins all rooms.
 
+mod audit;
 mod inbound;
 mod mail;
 mod outbound;
@@ -116,6 +117,10 @@ impl<I: Io> Shard<I> {
     pub(crate) fn turn(&mut self) -> std::io::Result<bool> {
         let wait = self.wait();
         self.io.enter(wait, &mut self.pool, &mut self.completions)?;
+        if self.completions.is_empty() && wait.want > 0 && self.io.now_us() < wait.deadline_us {
+            // Still asleep (a signal; a simulated ring, which cannot block): whoever has news must go on waking us.
+            return Ok(true);
+        }
         self.board.shared.sleepers.awake(self.board.shard);
         self.board.now_us = self.io.now_us();
 
@@ -336,7 +341,8 @@ impl<I: Io> Shard<I> {
             let hot = self.board.slots.hot_mut(slot);
             let (poll, poll_out) = (hot.flags.take(Flags::POLL_ARMED), hot.flags.take(Flags::POLL_OUT_ARMED));
             let generation = hot.generation;
-            if hot.flags.take(Flags::LENT) {
+            // A loan that was asked for and has not come is never reported any more, once its slot is closed.
+            if hot.flags.take(Flags::LENT | Flags::LEND_PENDING) {
                 self.lent -= 1;
                 self.io.unlend(slot);
             }
@@ -403,10 +409,5 @@ impl<I: Io> Shard<I> {
     /// The door to the kernel, for those who drive a shard by hand.
     pub(crate) fn io_mut(&mut self) -> &mut I {
         &mut self.io
-    }
-
-    /// The tables, for those who drive a shard by hand.
-    pub(crate) fn board_mut(&mut self) -> &mut Switchboard {
-        &mut self.board
     }
 }

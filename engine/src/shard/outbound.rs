@@ -116,7 +116,12 @@ impl<I: Io> Shard<I> {
                     match self.flights.list[tag as usize] {
                         Flight::Fan(run) if sent.result == Ok(run.len) => {}
                         Flight::Fan(run) => self.fan_fell_short(slot, run, sent),
-                        Flight::Outbox(bytes) => self.outbox_sent(slot, bytes, sent.result),
+                        Flight::Outbox(bytes) => {
+                            if sent.released < taken {
+                                self.keep_unreleased(slot, taken);
+                            }
+                            self.outbox_sent(slot, bytes, sent.result);
+                        }
                     }
                 }
                 Completion::Released { bytes, .. } => {
@@ -130,6 +135,20 @@ impl<I: Io> Shard<I> {
         }
         if self.flights.outstanding == 0 && self.flights.unreleased_bytes == 0 {
             self.board.fans.landed(&mut self.board.holdings);
+        }
+    }
+
+    /// The back end has taken `taken` bytes of the outbox and will look at them again: what they lie in stays until
+    /// everything is released, as it does for broadcasts. Never happens on the ring.
+    fn keep_unreleased(&mut self, slot: Slot, taken: u32) {
+        let (hot, queues) = self.board.slots.outbox(slot);
+        let mut left = taken;
+        for run in outbox::iter(hot, queues) {
+            if left == 0 {
+                break;
+            }
+            left -= run.len.min(left);
+            self.board.fans.keep_flying(&mut self.board.holdings, run.segment);
         }
     }
 
@@ -262,12 +281,8 @@ impl<I: Io> Shard<I> {
 
     pub(super) fn handle_lent(&mut self, slot: Slot, generation: Generation, result: Result<(), Errno>) {
         let now_us = self.board.now_us;
-        let Some(hot) = self.board.slots.live(slot, generation) else {
-            // It was closed meanwhile; the descriptor, if there is one, would keep the socket open.
-            self.lent -= 1;
-            self.io.unlend(slot);
-            return;
-        };
+        // About to be closed: the close, at the end of this turn, gives the loan back.
+        let Some(hot) = self.board.slots.live(slot, generation) else { return };
         hot.flags.clear(Flags::LEND_PENDING);
         match result {
             Ok(()) => hot.flags.set(Flags::LENT),

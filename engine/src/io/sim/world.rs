@@ -305,14 +305,14 @@ impl World {
         self.with_peer(peer, |connection, _, _| connection.stalled = stalled);
     }
 
-    /// What the peer sees of its connection.
+    /// What the peer sees of its connection. Looking is not acting: no shard has a reason to run because of it.
     pub fn peer_state(&self, peer: PeerId) -> PeerState {
-        self.with_peer(peer, |connection, _, _| match connection {
+        match self.0.borrow().connections[peer.0 as usize] {
             Connection { server_reset: true, .. } => PeerState::Reset,
             Connection { server_closed: true, outbound_bytes: 0, .. }
             | Connection { server_finished: true, outbound_bytes: 0, .. } => PeerState::Ended,
             _ => PeerState::Open,
-        })
+        }
     }
 
     /// Bytes sent by the server that the peer has not read.

@@ -1,0 +1,375 @@
+//! A client: what it says, in pieces of any size, and what it makes of what it hears, cut anywhere.
+
+use crate::simulation::hub::{Books, HEARD, arguments};
+use crate::simulation::ledger::{Aim, Verdict};
+use fanfare_engine::io::sim::{PeerId, Rng};
+use fanfare_engine::{Format, Payload, Value};
+use fanfare_protocol::cursor::Progress;
+use fanfare_protocol::error::CloseCode;
+use fanfare_protocol::hub::message::{Message, Outcome};
+use fanfare_protocol::hub::{decode_one, encode, handshake, message_len};
+use fanfare_protocol::ws::decoder::{Decoder, Event, Role};
+use fanfare_protocol::ws::encode::{write_masked_close, write_masked_control, write_masked_fragment};
+use fanfare_protocol::ws::{DataKind, OpCode};
+use std::collections::VecDeque;
+
+/// What a client waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stage {
+    /// The answer to its request.
+    Head,
+    /// The answer to its hub handshake.
+    Handshake,
+    /// Hub messages.
+    Open,
+    /// The end of the transport.
+    Closing,
+    /// Nothing any more.
+    Gone,
+}
+
+/// The answer that an invocation must get.
+#[derive(Clone, Debug)]
+enum Expected {
+    Text(String),
+    Void,
+    Error,
+    /// As the ledger says about this message; and if it was for the client itself, it has been heard by then.
+    Said(u64),
+}
+
+/// One client.
+pub(crate) struct Client {
+    pub(crate) number: u32,
+    pub(crate) peer: PeerId,
+    pub(crate) format: Format,
+    pub(crate) stage: Stage,
+    /// It does not read.
+    pub(crate) stalled: bool,
+    /// It has ended the connection itself, or asked for the end: nothing is owed to it.
+    pub(crate) leaving: bool,
+    /// It does not answer a close frame.
+    pub(crate) rude: bool,
+    /// Whether the server has turned it away or sent a close message or frame.
+    pub(crate) dismissed: bool,
+    /// Bytes that it is about to write.
+    pub(crate) output: VecDeque<u8>,
+    said_close: bool,
+    decoder: Decoder,
+    head: Vec<u8>,
+    input: Vec<u8>,
+    searched: usize,
+    expected: VecDeque<(String, Expected)>,
+    pongs: VecDeque<Vec<u8>>,
+    invocations: u64,
+    serial: u64,
+    books: Books,
+}
+
+impl Client {
+    pub(crate) fn new(number: u32, peer: PeerId, format: Format, books: Books) -> Self {
+        Self {
+            number,
+            peer,
+            format,
+            stage: Stage::Head,
+            stalled: false,
+            leaving: false,
+            rude: false,
+            dismissed: false,
+            output: VecDeque::new(),
+            said_close: false,
+            decoder: Decoder::new(Role::Client),
+            head: Vec::new(),
+            input: Vec::new(),
+            searched: 0,
+            expected: VecDeque::new(),
+            pongs: VecDeque::new(),
+            invocations: 0,
+            serial: 0,
+            books,
+        }
+    }
+
+    /// Whether it came in order, stays, and has every right to hear everything.
+    pub(crate) fn is_faithful(&self) -> bool {
+        self.stage == Stage::Open && !self.leaving && !self.dismissed
+    }
+
+    /// Whether it can still say something.
+    pub(crate) fn can_speak(&self) -> bool {
+        !self.leaving && !self.dismissed && !self.said_close && !matches!(self.stage, Stage::Closing | Stage::Gone)
+    }
+
+    /// Everything that it waits for, if anything.
+    pub(crate) fn waits_for(&self) -> Option<String> {
+        let answers = self.expected.front().map(|(id, expected)| format!("the answer to {id}, {expected:?}"));
+        answers.or_else(|| self.pongs.front().map(|_| "a pong".to_owned()))
+    }
+
+    pub(crate) fn user(&self) -> String {
+        format!("user{}", self.number % 2)
+    }
+
+    // -- speaking -------------------------------------------------------------------------------------------------
+
+    /// The request to upgrade.
+    pub(crate) fn ask_in(&mut self) {
+        let request = format!(
+            "GET /hub?client={}&user={} HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
+            self.number,
+            self.user()
+        );
+        self.output.extend(request.as_bytes());
+    }
+
+    /// The hub handshake.
+    pub(crate) fn shake_hands(&mut self, rng: &mut Rng) {
+        let mut request = Vec::new();
+        handshake::write_request(&mut request, self.format, 1);
+        // The request is JSON in either format, and travels in the format's kind of frame.
+        self.frame(&request, rng);
+    }
+
+    fn kind(&self) -> DataKind {
+        if self.format.is_text() { DataKind::Text } else { DataKind::Binary }
+    }
+
+    /// One WebSocket message of one or more frames, with pings between them.
+    fn frame(&mut self, bytes: &[u8], rng: &mut Rng) {
+        let mut at = 0;
+        while at < bytes.len() {
+            let left = bytes.len() - at;
+            let n = if rng.chance(700) { left } else { 1 + rng.below(left as u64) as usize };
+            let key = (rng.bits() as u32).to_le_bytes();
+            let mut frame = Vec::with_capacity(n + 14);
+            write_masked_fragment(&mut frame, self.kind(), at == 0, n == left, &bytes[at..at + n], key);
+            self.output.extend(&frame);
+            at += n;
+            if at < bytes.len() && rng.chance(100) {
+                self.ping_socket(rng);
+            }
+        }
+    }
+
+    pub(crate) fn ping_socket(&mut self, rng: &mut Rng) {
+        let payload: Vec<u8> = (0..rng.below(126)).map(|_| rng.bits() as u8).collect();
+        let mut frame = Vec::new();
+        write_masked_control(&mut frame, OpCode::Ping, &payload, [7; 4]);
+        self.output.extend(&frame);
+        self.pongs.push_back(payload);
+    }
+
+    pub(crate) fn ping_hub(&mut self, rng: &mut Rng) {
+        let mut message = Vec::new();
+        encode::ping(self.format, &mut message);
+        self.frame(&message, rng);
+    }
+
+    /// Calls a method; `wanted` is the answer that it waits for, if it waits for one.
+    fn invoke(&mut self, target: &str, arguments: &[Value], wanted: Option<Expected>, rng: &mut Rng) {
+        let id = wanted.map(|expected| {
+            self.invocations += 1;
+            let id = self.invocations.to_string();
+            self.expected.push_back((id.clone(), expected));
+            id
+        });
+        let mut message = Vec::new();
+        encode::invocation(self.format, &mut message, id.as_deref(), target, &Payload::Values(arguments))
+            .expect("plain values can be encoded");
+        self.frame(&message, rng);
+    }
+
+    /// Asks for its own text back, now, when somebody answers (`Later`) or after some milliseconds (`Soon`).
+    pub(crate) fn ask(&mut self, method: &str, bytes: usize, rng: &mut Rng) {
+        let text = crate::simulation::filler::filler(self.number, u64::MAX - self.invocations, bytes);
+        let mut arguments = vec![Value::Str(text.clone())];
+        if method == "Soon" {
+            arguments.push(Value::Int(rng.below(300) as i64));
+        }
+        self.invoke(method, &arguments, Some(Expected::Text(text)), rng);
+    }
+
+    /// Says something to somebody.
+    pub(crate) fn say(&mut self, aim: &Aim, bytes: usize, rng: &mut Rng) {
+        self.serial += 1;
+        let arguments = arguments(aim, self.number, self.serial, bytes);
+        let wanted = rng.chance(500).then_some(Expected::Said(self.serial));
+        self.invoke("Say", &arguments, wanted, rng);
+    }
+
+    /// Calls a method that returns nothing.
+    pub(crate) fn call(&mut self, method: &str, arguments: &[Value], rng: &mut Rng) {
+        self.invoke(method, arguments, Some(Expected::Void), rng);
+    }
+
+    /// Calls a method that fails.
+    pub(crate) fn fail(&mut self, method: &str, rng: &mut Rng) {
+        self.invoke(method, &[], Some(Expected::Error), rng);
+    }
+
+    /// Has the hub's code end the connection.
+    pub(crate) fn ask_out(&mut self, rng: &mut Rng) {
+        self.invoke("Abort", &[], None, rng);
+        self.leaving = true;
+    }
+
+    /// Says goodbye in the hub's words.
+    pub(crate) fn say_goodbye(&mut self, rng: &mut Rng) {
+        let mut message = Vec::new();
+        encode::close(self.format, &mut message, None, false);
+        self.frame(&message, rng);
+        self.leaving = true;
+    }
+
+    /// Sends its close frame.
+    pub(crate) fn close_socket(&mut self) {
+        if !std::mem::replace(&mut self.said_close, true) {
+            let mut frame = Vec::new();
+            write_masked_close(&mut frame, Some(CloseCode::NORMAL), "", [3; 4]);
+            self.output.extend(&frame);
+            self.leaving |= !self.dismissed;
+        }
+    }
+
+    // -- listening ------------------------------------------------------------------------------------------------
+
+    /// Takes what has arrived, cut anywhere.
+    pub(crate) fn handle_bytes(&mut self, mut bytes: Vec<u8>) {
+        if self.stage == Stage::Head {
+            self.head.extend_from_slice(&bytes);
+            let Some(end) = self.head.windows(4).position(|four| four == b"\r\n\r\n") else { return };
+            bytes = self.head.split_off(end + 4);
+            self.handle_head();
+        }
+        if matches!(self.stage, Stage::Handshake | Stage::Open) {
+            self.handle_frames(&mut bytes);
+        }
+    }
+
+    fn handle_head(&mut self) {
+        let text = String::from_utf8_lossy(&self.head).into_owned();
+        if text.starts_with("HTTP/1.1 101 ") {
+            self.stage = Stage::Handshake;
+        } else {
+            let fits = text.starts_with("HTTP/1.1 503 ") || self.leaving;
+            assert!(fits, "client {}: {text}", self.number);
+            self.stage = Stage::Closing;
+            self.dismissed = true;
+        }
+    }
+
+    fn handle_frames(&mut self, bytes: &mut [u8]) {
+        let mut decoder = self.decoder.clone();
+        for event in decoder.handle_bytes(bytes) {
+            match event.unwrap_or_else(|error| panic!("client {}: torn frames: {error}", self.number)) {
+                Event::Data { kind, payload, fin, .. } => {
+                    assert!(kind == self.kind() || self.stage == Stage::Handshake, "a frame of the wrong kind");
+                    self.input.extend_from_slice(payload);
+                    self.handle_messages();
+                    assert!(!fin || self.input.is_empty(), "client {}: a frame ends inside a message", self.number);
+                }
+                Event::Ping(_) => panic!("nobody pings here"),
+                Event::Pong(payload) => {
+                    let sent = self.pongs.pop_front().expect("a pong only answers a ping");
+                    assert_eq!(sent, payload.as_slice(), "client {}: a pong with other bytes", self.number);
+                }
+                Event::Close { .. } => {
+                    self.dismissed |= !self.leaving;
+                    self.stage = Stage::Closing;
+                    if !self.rude {
+                        self.close_socket();
+                    }
+                }
+            }
+        }
+        self.decoder = decoder;
+    }
+
+    fn handle_messages(&mut self) {
+        let input = std::mem::take(&mut self.input);
+        let mut at = 0;
+        while at < input.len() {
+            let used = match self.stage {
+                Stage::Handshake => self.handle_handshake(&input[at..]),
+                Stage::Open => self.handle_message(&input[at..]),
+                _ => panic!("client {}: hub messages behind the last one", self.number),
+            };
+            if used == 0 {
+                break;
+            }
+            at += used;
+        }
+        self.input = input;
+        self.input.drain(..at);
+    }
+
+    fn handle_handshake(&mut self, bytes: &[u8]) -> usize {
+        match handshake::parse_response(bytes).expect("a well-formed answer to the handshake") {
+            Progress::NeedMore => 0,
+            Progress::Done(Ok(()), used) => {
+                self.stage = Stage::Open;
+                used
+            }
+            Progress::Done(Err(_), used) => {
+                self.dismissed = true;
+                self.stage = Stage::Closing;
+                used
+            }
+        }
+    }
+
+    fn handle_message(&mut self, bytes: &[u8]) -> usize {
+        let searched = std::mem::take(&mut self.searched);
+        let length = message_len(self.format, bytes, searched, 0).expect("a well-formed message");
+        let Some(used) = length else {
+            self.searched = bytes.len();
+            return 0;
+        };
+        let message = decode_one(self.format, &bytes[..used])
+            .unwrap_or_else(|error| panic!("client {}: a torn message: {error}", self.number));
+        match message {
+            Message::Invocation { target, arguments, .. } => {
+                assert_eq!(target, HEARD);
+                let word = |index: usize| arguments.get(index).expect("five arguments");
+                let text = |index: usize| word(index).as_str().expect("text").into_owned();
+                let aim = Aim::from_words(&text(0), &text(1));
+                let publisher = word(2).as_u64().expect("a number") as u32;
+                let serial = word(3).as_u64().expect("a number");
+                self.books.open().hears(self.number, &aim, publisher, serial, &text(4));
+            }
+            Message::Completion { invocation_id, outcome } => self.handle_answer(&invocation_id, &outcome),
+            Message::Ping => {}
+            Message::Close { .. } => self.dismissed = true,
+            other => panic!("client {}: {other:?}", self.number),
+        }
+        used
+    }
+
+    fn handle_answer(&mut self, id: &str, outcome: &Outcome<'_>) {
+        let (asked, expected) = self.expected.pop_front().expect("an answer only to a question");
+        assert_eq!(asked, id, "client {}: answers out of order", self.number);
+        let fits = match (&expected, outcome) {
+            (Expected::Text(text), Outcome::Result(raw)) => raw.as_str().is_ok_and(|result| *result == **text),
+            (Expected::Void, outcome) => is_void(outcome),
+            (Expected::Error, Outcome::Error(_)) => true,
+            (Expected::Said(serial), outcome) => {
+                let books = self.books.open();
+                books.is_complete_up_to(self.number, self.number, *serial).expect("heard before it is answered");
+                (books.verdict(self.number, *serial) == Verdict::Accepted) == is_void(outcome)
+            }
+            _ => false,
+        };
+        assert!(fits, "client {}: {outcome:?} answers {id}, {expected:?}", self.number);
+    }
+}
+
+/// JSON has no result that is nothing: there it is null.
+fn is_void(outcome: &Outcome<'_>) -> bool {
+    match outcome {
+        Outcome::Void => true,
+        Outcome::Result(raw) => raw.is_null(),
+        Outcome::Error(_) => false,
+    }
+}

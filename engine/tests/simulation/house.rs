@@ -1,0 +1,539 @@
+//! A whole engine in one thread: its shards on one simulated world, its clients, the oracle, and who acts next.
+
+use crate::simulation::client::{Client, Stage};
+use crate::simulation::door::Door;
+use crate::simulation::hub::{Books, ByQuery, HEARD, Hub, arguments};
+use crate::simulation::ledger::{Aim, OUTSIDE, Verdict};
+use crate::simulation::plan::{Act, Plan};
+use fanfare_engine::buf::RecvPool;
+use fanfare_engine::buf::segment::Logs;
+use fanfare_engine::engine::ManualShard;
+use fanfare_engine::io::sim::{PeerState, Rng, World};
+use fanfare_engine::io::{Io, WakeHandle};
+use fanfare_engine::{
+    Answer, CloseReason, Engine, EngineHandle, Format, HubOptions, Payload, PublishError, Publisher, ShardMetrics,
+    Value,
+};
+
+/// What a run came to: what was counted, for the proof that a scenario does what its name says.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Tally {
+    pub(crate) metrics: ShardMetrics,
+    /// Messages that clients heard.
+    pub(crate) heard: u64,
+    /// Messages refused because the log was full.
+    pub(crate) failed: u64,
+    /// Messages refused because a mailbox was full.
+    pub(crate) mailbox_full: u64,
+    /// Wakes between shards.
+    pub(crate) wakes: u64,
+    /// Sends from the log's pages.
+    pub(crate) send_files: u64,
+    /// Completions of a tenant that has gone, met by the next one.
+    pub(crate) stale: u64,
+}
+
+impl Tally {
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.metrics.add(&other.metrics);
+        self.heard += other.heard;
+        self.failed += other.failed;
+        self.mailbox_full += other.mailbox_full;
+        self.wakes += other.wakes;
+        self.send_files += other.send_files;
+        self.stale += other.stale;
+    }
+
+    pub(crate) fn closed(&self, reason: CloseReason) -> u64 {
+        self.metrics.closed_total[reason as usize]
+    }
+}
+
+/// Ends that need no permission: the client's own doing, and the stop at the end of every run.
+const ORDINARY: [CloseReason; 6] = [
+    CloseReason::Normal,
+    CloseReason::Lost,
+    CloseReason::HttpDone,
+    CloseReason::ClosedByServer,
+    CloseReason::Shutdown,
+    CloseReason::Drain,
+];
+/// Rounds within which everything that needs no time has happened.
+const ROUNDS_MAX: u32 = 20_000;
+
+/// See the module.
+pub(crate) struct House {
+    pub(crate) plan: Plan,
+    pub(crate) world: World,
+    pub(crate) rng: Rng,
+    pub(crate) clients: Vec<Client>,
+    pub(crate) handle: EngineHandle,
+    pub(crate) books: Books,
+    shards: Vec<ManualShard<Door>>,
+    running: Vec<bool>,
+    publishers: Vec<Publisher>,
+    /// The server is going: whoever is there may be sent away, whoever comes may be refused.
+    pub(crate) ending: bool,
+    mailbox_full: u64,
+}
+
+impl House {
+    pub(crate) fn new(plan: Plan) -> Self {
+        let books = Books::default();
+        let mut world = None;
+        let options = HubOptions { endpoint: plan.endpoint.clone() };
+        let built = Engine::builder()
+            .hub("hub", options, Hub(books.clone()))
+            .authenticator("/hub", ByQuery)
+            .limits(plan.limits.clone())
+            .build_on(
+                |logs, _| doors(&plan, world.insert(World::new(plan.seed, plan.world.clone(), logs)), logs),
+                plan.shards,
+            );
+        let (shards, handle) = built.expect("an engine");
+        let mut house = Self {
+            world: world.expect("made with the doors"),
+            rng: Rng::new(!plan.seed),
+            clients: Vec::new(),
+            publishers: (0..plan.shards as u8).map(|shard| handle.publisher_on(shard)).collect(),
+            handle,
+            books,
+            running: vec![true; shards.len()],
+            shards,
+            ending: false,
+            mailbox_full: 0,
+            plan,
+        };
+        for _ in 0..house.plan.clients {
+            house.arrive();
+        }
+        house
+    }
+
+    // -- who acts next --------------------------------------------------------------------------------------------
+
+    /// Plays the plan's steps, with whatever its seed makes of them.
+    pub(crate) fn play(&mut self) {
+        for _ in 0..self.plan.steps {
+            self.step();
+        }
+    }
+
+    fn step(&mut self) {
+        match self.rng.below(100) {
+            0..45 => self.turn_somebody(),
+            45..64 => self.read_somebody(),
+            64..83 => self.write_somebody(),
+            83..84 => self.world.advance(self.rng.clone().below(2_000)),
+            _ => self.act_somehow(),
+        }
+    }
+
+    fn turn_somebody(&mut self) {
+        let runnable: Vec<usize> = (0..self.shards.len()).filter(|&shard| self.is_runnable(shard)).collect();
+        if let Some(&shard) = self.pick(&runnable) {
+            self.turn(shard);
+        } else if self.rng.chance(50) {
+            self.world.advance_to_next_deadline();
+        }
+    }
+
+    fn is_runnable(&self, shard: usize) -> bool {
+        self.running[shard] && self.world.runnable(shard as u8)
+    }
+
+    /// One turn of one shard, after which its books must balance.
+    fn turn(&mut self, shard: usize) {
+        self.running[shard] = self.shards[shard].turn().expect("the simulated ring never fails");
+        self.shards[shard].check().unwrap_or_else(|error| panic!("shard {shard}: {error}"));
+    }
+
+    fn pick<'a, T>(&mut self, from: &'a [T]) -> Option<&'a T> {
+        from.get(self.rng.below(from.len() as u64) as usize)
+    }
+
+    fn somebody(&mut self, fits: impl Fn(&Client) -> bool) -> Option<usize> {
+        let fitting: Vec<usize> = (0..self.clients.len()).filter(|&at| fits(&self.clients[at])).collect();
+        self.pick(&fitting).copied()
+    }
+
+    fn read_somebody(&mut self) {
+        if let Some(at) = self.somebody(|client| client.stage != Stage::Gone && !client.stalled) {
+            self.read(at);
+        }
+    }
+
+    fn write_somebody(&mut self) {
+        if let Some(at) = self.somebody(|client| !client.output.is_empty()) {
+            self.write(at);
+        }
+    }
+
+    /// The client takes some of what has arrived, and looks whether that was all.
+    fn read(&mut self, at: usize) -> bool {
+        let client = &mut self.clients[at];
+        let most = 1 + self.rng.below(self.plan.gulp) as usize;
+        let read = self.world.peer_unread_bytes(client.peer) > 0;
+        if read {
+            client.handle_bytes(self.world.peer_read(client.peer, most));
+        }
+        let ended = self.world.peer_state(client.peer) != PeerState::Open;
+        if ended && client.stage != Stage::Gone {
+            let explained = client.leaving || self.ending || !self.plan.reasons.is_empty();
+            let refused = client.dismissed && client.stage == Stage::Closing;
+            assert!(explained || refused, "client {} is cut off without a reason", client.number);
+            client.stage = Stage::Gone;
+            client.output.clear();
+        }
+        read || ended
+    }
+
+    fn write(&mut self, at: usize) {
+        let client = &mut self.clients[at];
+        let most = 1 + self.rng.below(self.plan.gulp) as usize;
+        let n = most.min(client.output.len());
+        let bytes: Vec<u8> = client.output.drain(..n).collect();
+        self.world.peer_write(client.peer, &bytes);
+    }
+
+    // -- what they do ---------------------------------------------------------------------------------------------
+
+    fn act_somehow(&mut self) {
+        let total: u32 = self.plan.acts.iter().map(|(weight, _)| weight).sum();
+        let mut left = self.rng.below(total.into()) as u32;
+        let drawn = self.plan.acts.iter().find(|(weight, _)| match left.checked_sub(*weight) {
+            Some(rest) => {
+                left = rest;
+                false
+            }
+            None => true,
+        });
+        if let Some((_, act)) = drawn.copied() {
+            self.act(act);
+        }
+    }
+
+    /// Does it now.
+    pub(crate) fn act(&mut self, act: Act) {
+        match act {
+            Act::Arrive => self.arrive(),
+            Act::ArriveMute => self.arrive_mute(),
+            Act::Answer => self.answer(),
+            Act::Publish => self.publish(),
+            Act::Pause(ms) => self.pass(u64::from(ms) * 1_000),
+            Act::Resume => {
+                if let Some(at) = self.somebody(|client| client.stalled) {
+                    self.stall(at, false);
+                }
+            }
+            Act::Stall => {
+                if let Some(at) = self.somebody(|client| !client.stalled && client.can_speak()) {
+                    self.stall(at, true);
+                }
+            }
+            Act::Vanish | Act::Reset | Act::HalfClose | Act::CloseSocket | Act::Goodbye | Act::Abort => {
+                if let Some(at) = self.somebody(Client::can_speak) {
+                    self.depart(at, act);
+                }
+            }
+            _ => {
+                if let Some(at) = self.somebody(Client::can_speak) {
+                    self.talk(at, act);
+                }
+            }
+        }
+    }
+
+    pub(crate) fn arrive(&mut self) {
+        if self.clients.len() >= self.plan.clients_max as usize || self.running.contains(&false) {
+            return;
+        }
+        let peer = self.world.connect();
+        let format = if self.rng.chance(self.plan.binary) { Format::MessagePack } else { Format::Json };
+        let number = self.clients.len() as u32 + 1;
+        self.books.open().connects(number, self.world.peer_shard(peer));
+        let mut client = Client::new(number, peer, format, self.books.clone());
+        client.ask_in();
+        client.shake_hands(&mut self.rng);
+        client.rude = self.rng.chance(200);
+        self.clients.push(client);
+    }
+
+    fn arrive_mute(&mut self) {
+        let before = self.clients.len();
+        self.arrive();
+        if let Some(client) = self.clients.get_mut(before) {
+            let said = self.rng.below(client.output.len() as u64) as usize;
+            client.output.truncate(said);
+            client.leaving = true;
+        }
+    }
+
+    pub(crate) fn stall(&mut self, at: usize, stalled: bool) {
+        self.clients[at].stalled = stalled;
+        self.world.set_stalled(self.clients[at].peer, stalled);
+    }
+
+    pub(crate) fn depart(&mut self, at: usize, how: Act) {
+        let client = &mut self.clients[at];
+        match how {
+            Act::CloseSocket => return client.close_socket(),
+            Act::Goodbye => return client.say_goodbye(&mut self.rng),
+            Act::Abort => return client.ask_out(&mut self.rng),
+            Act::HalfClose => self.world.peer_shutdown(client.peer),
+            Act::Reset => self.world.peer_reset(client.peer),
+            _ => self.world.peer_close(client.peer),
+        }
+        client.leaving = true;
+        client.output.clear();
+        if how != Act::HalfClose {
+            client.stage = Stage::Gone;
+        }
+    }
+
+    fn draw_bytes(&mut self) -> usize {
+        let bound = 1 + self.rng.below(self.plan.bytes - self.plan.bytes_min);
+        (self.plan.bytes_min + self.rng.below(bound)) as usize
+    }
+
+    fn group(&mut self) -> String {
+        format!("g{}", self.rng.below(3))
+    }
+
+    fn aim(&mut self) -> Aim {
+        let anybody = 1 + self.rng.below(self.clients.len() as u64) as u32;
+        match self.rng.below(8) {
+            0 => Aim::All,
+            1 => Aim::Others,
+            2 | 3 => Aim::Group(self.group()),
+            4 => Aim::RestOfGroup(self.group()),
+            5 => Aim::User(format!("user{}", self.rng.below(2))),
+            6 => Aim::One(anybody),
+            _ => Aim::Except(anybody),
+        }
+    }
+
+    pub(crate) fn talk(&mut self, at: usize, act: Act) {
+        let (bytes, group, aim) = (self.draw_bytes(), self.group(), self.aim());
+        let (client, rng) = (&mut self.clients[at], &mut self.rng);
+        match act {
+            Act::Ask(method) => client.ask(method, bytes, rng),
+            Act::SayAll => client.say(&Aim::All, bytes, rng),
+            Act::SayAny => client.say(&aim, bytes, rng),
+            Act::Join => client.call("Join", &[Value::Str(group)], rng),
+            Act::Leave => client.call("Leave", &[Value::Str(group)], rng),
+            Act::Flood(count) => client.call("Flood", &[Value::Int(count.into()), Value::Int(bytes as i64)], rng),
+            Act::Pace(count) => client.call("Pace", &[Value::Int(count.into()), Value::Int(bytes as i64)], rng),
+            Act::Throw => client.fail(if bytes % 2 == 0 { "Throw" } else { "Nonsense" }, rng),
+            Act::PingHub => client.ping_hub(rng),
+            Act::PingSocket => client.ping_socket(rng),
+            other => unreachable!("{other:?} is not talk"),
+        }
+    }
+
+    fn answer(&mut self) {
+        let owed = self.books.open().pending.len() as u64;
+        if owed > 0 {
+            let which = self.rng.below(owed) as usize;
+            let (handle, text) = self.books.open().pending.swap_remove(which);
+            handle.reply(Answer::Value(Value::Str(text)));
+        }
+    }
+
+    fn publish(&mut self) {
+        let bytes = self.draw_bytes();
+        let shard = self.rng.below(self.publishers.len() as u64) as usize;
+        let publisher = OUTSIDE | shard as u32;
+        let serial = self.books.open().next_serial(publisher);
+        self.books.open().says(publisher, serial, Aim::All, bytes);
+        let values = arguments(&Aim::All, publisher, serial, bytes);
+        match self.publishers[shard].all("hub").send(HEARD, &Payload::Values(&values)) {
+            Ok(()) => {}
+            Err(PublishError::Full) => {
+                self.mailbox_full += 1;
+                self.books.open().ruled(publisher, serial, Verdict::Refused);
+            }
+            Err(error) => panic!("a publisher is refused: {error}"),
+        }
+    }
+
+    // -- until nothing more happens -------------------------------------------------------------------------------
+
+    /// Everything that needs no time happens: everybody reads and writes, whoever owes an answer gives it.
+    pub(crate) fn settle(&mut self) {
+        for _ in 0..ROUNDS_MAX {
+            if !self.settle_once() {
+                return;
+            }
+        }
+        panic!("no rest after {ROUNDS_MAX} rounds");
+    }
+
+    fn settle_once(&mut self) -> bool {
+        let mut busy = false;
+        for shard in 0..self.shards.len() {
+            if self.is_runnable(shard) {
+                self.turn(shard);
+                busy = true;
+            }
+        }
+        for at in 0..self.clients.len() {
+            if !self.clients[at].output.is_empty() {
+                self.write(at);
+                busy = true;
+            }
+            if self.clients[at].stage != Stage::Gone && !self.clients[at].stalled {
+                busy |= self.read(at);
+            }
+        }
+        if !self.books.open().pending.is_empty() {
+            self.answer();
+            busy = true;
+        }
+        busy
+    }
+
+    /// Lets time pass, from one deadline to the next, with everything that becomes due.
+    pub(crate) fn pass(&mut self, us: u64) {
+        let until = self.world.now_us() + us;
+        loop {
+            self.settle();
+            let now = self.world.now_us();
+            if now >= until {
+                return;
+            }
+            if !self.world.advance_to_next_deadline() {
+                self.world.advance(until - now);
+            }
+        }
+    }
+
+    /// Whoever stays has heard everything, and every question is answered.
+    pub(crate) fn check_complete(&self) {
+        for client in self.clients.iter().filter(|client| client.is_faithful() && !client.stalled) {
+            self.books.open().is_complete(client.number).unwrap_or_else(|error| panic!("{error}"));
+            if let Some(what) = client.waits_for() {
+                panic!("client {} waits for {what}", client.number);
+            }
+        }
+    }
+
+    /// Whoever came in order is in, unless its shard's table is full.
+    fn check_admitted(&self) {
+        let shard = |client: &Client| self.world.peer_shard(client.peer);
+        let is_there = |client: &&Client| client.stage != Stage::Gone;
+        let crowd = |of: u8| self.clients.iter().filter(is_there).filter(|client| shard(client) == of).count();
+        for client in self.clients.iter().filter(|client| matches!(client.stage, Stage::Head | Stage::Handshake)) {
+            let full = crowd(shard(client)) > self.plan.world.slots as usize;
+            assert!(full || client.leaving || client.dismissed, "client {} never gets in", client.number);
+        }
+    }
+
+    /// The end of every run: what was said arrives, everybody leaves, nothing is left, the shards stop.
+    pub(crate) fn finish(mut self) -> Tally {
+        for at in 0..self.clients.len() {
+            self.stall(at, false);
+        }
+        // No time passes: what needs the next sweep to wake a shard has lost its own wake.
+        self.settle();
+        if !self.plan.acts.iter().any(|(_, act)| *act == Act::Ask("Soon")) {
+            self.check_complete();
+        }
+        // Time for those that waited for a slot, or for a method that takes its time.
+        self.pass(2_500_000);
+        self.check_complete();
+        self.check_admitted();
+        self.leave_all();
+        self.check_empty();
+        self.handle.begin_stop();
+        self.ending = true;
+        self.wait_for_stop();
+        self.tally()
+    }
+
+    /// The end of a run whose server is going already.
+    pub(crate) fn finish_stopped(mut self) -> Tally {
+        self.wait_for_stop();
+        self.check_empty();
+        self.tally()
+    }
+
+    fn leave_all(&mut self) {
+        let ways = [Act::Vanish, Act::Reset, Act::HalfClose, Act::CloseSocket, Act::Goodbye, Act::Abort];
+        for at in 0..self.clients.len() {
+            if self.clients[at].can_speak() {
+                let how = ways[self.rng.below(ways.len() as u64) as usize];
+                self.depart(at, how);
+            }
+        }
+        for _ in 0..200 {
+            self.pass(100_000);
+            let somebody = self.clients.iter().any(|client| self.world.peer_state(client.peer) == PeerState::Open);
+            let sockets = self.handle.metrics().total().sockets_open;
+            if !somebody && sockets == 0 {
+                return;
+            }
+            // Whoever was waiting for a slot until now, and whoever is waited for by a rude peer's deadline.
+            if let Some(at) = self.somebody(Client::can_speak) {
+                self.depart(at, Act::Vanish);
+            }
+        }
+        panic!("somebody is still there after all have left: {:?}", self.handle.metrics().total());
+    }
+
+    fn check_empty(&mut self) {
+        // The last notes are read and the last segments come back within a sweep.
+        self.pass(1_000_000);
+        for (number, shard) in self.shards.iter().enumerate() {
+            shard.check_empty().unwrap_or_else(|error| panic!("shard {number}: {error}"));
+        }
+        let total = self.handle.metrics().total();
+        assert_eq!((total.sockets_open, total.connections_open, total.groups, total.notes_lost_total), (0, 0, 0, 0));
+        let open: u32 = (0..self.shards.len() as u8).map(|shard| self.world.open_connections(shard)).sum();
+        assert_eq!(open, 0, "the simulated kernel still has sockets");
+        for reason in CloseReason::ALL {
+            let allowed = ORDINARY.contains(reason) || self.plan.reasons.contains(reason);
+            let count = total.closed_total[*reason as usize];
+            assert!(allowed || count == 0, "{count} connections closed as {}", reason.as_str());
+        }
+    }
+
+    fn wait_for_stop(&mut self) {
+        for _ in 0..200 {
+            self.settle();
+            if !self.running.contains(&true) {
+                return;
+            }
+            if !self.world.advance_to_next_deadline() {
+                self.world.advance(100_000);
+            }
+        }
+        panic!("the shards do not stop: {:?}", self.handle.metrics().total());
+    }
+
+    fn tally(mut self) -> Tally {
+        self.books.open().pending.clear();
+        let books = self.books.open();
+        Tally {
+            metrics: self.handle.metrics().total(),
+            heard: books.heard_total,
+            failed: books.failed_total,
+            mailbox_full: self.mailbox_full,
+            wakes: (0..self.shards.len() as u8).map(|shard| self.world.wakes(shard)).sum(),
+            stale: self.shards.iter_mut().map(|shard| shard.io_mut().stale_total()).sum(),
+            send_files: self.shards.iter_mut().map(|shard| shard.io_counters().send_files).sum(),
+        }
+    }
+}
+
+/// The shards' doors to one world, bound and listening.
+fn doors(plan: &Plan, world: &World, logs: &Logs) -> Vec<(Door, RecvPool, Option<WakeHandle>)> {
+    let door = |shard| {
+        let sim = world.sim(shard);
+        let waker = sim.wake_handle();
+        let mut door = Door::new(sim, plan.lie, logs, shard);
+        door.listen("127.0.0.1:9000".parse().expect("an address")).expect("a listener");
+        (door, RecvPool::new(plan.buffers.0, plan.buffers.1), Some(waker))
+    };
+    (0..plan.shards as u8).map(door).collect()
+}

@@ -1,0 +1,396 @@
+//! What the world does to the house. Each scenario is one way to be unlucky, exaggerated.
+
+use crate::simulation::client::Client;
+use crate::simulation::house::{House, Tally};
+use crate::simulation::plan::{Act, Plan};
+use fanfare_engine::CloseReason;
+use std::time::Duration;
+
+/// A house that plays its plan to the end.
+pub(crate) fn play(plan: Plan) -> Tally {
+    let mut house = House::new(plan);
+    house.play();
+    house.finish()
+}
+
+// -- sends ------------------------------------------------------------------------------------------------------------
+
+/// Every socket takes the same few bytes at once: over the seeds, every length from 1 to 400.
+pub(crate) fn short_sends_of_every_length(seed: u64) -> Tally {
+    play(sends_cut_at_every_length(seed))
+}
+
+pub(crate) fn sends_cut_at_every_length(seed: u64) -> Plan {
+    let mut plan = Plan::calm(seed);
+    let bytes = 1 + (seed % 400) as u32;
+    plan.world.send_buffer_bytes = bytes..=bytes;
+    plan.world.short_send = 100;
+    plan
+}
+
+pub(crate) fn full_sockets_then_room(seed: u64) -> Tally {
+    let mut plan = Plan::calm(seed).also(2, Act::Stall).also(3, Act::Resume);
+    plan.world.would_block = 500;
+    plan.world.send_buffer_bytes = 1..=600;
+    plan.gulp = 300;
+    play(plan)
+}
+
+pub(crate) fn sends_from_the_logs_pages(seed: u64) -> Tally {
+    let mut plan = Plan::calm(seed).also(1, Act::Stall).also(2, Act::Resume).churn();
+    plan.limits.send_file_bytes_min = 100;
+    plan.limits.outbox_soft_bytes = 500;
+    plan.world.send_buffer_bytes = 20..=2_000;
+    plan.world.short_send = 200;
+    plan.world.late_completion = 200;
+    plan.bytes = 600;
+    play(plan)
+}
+
+pub(crate) fn loans_that_fail(seed: u64) -> Tally {
+    let mut plan = Plan::rough(seed).also(1, Act::Stall).also(2, Act::Resume).churn();
+    plan.limits.send_file_bytes_min = 50;
+    plan.limits.outbox_soft_bytes = 300;
+    plan.limits.lent_fds_max = 2;
+    plan.world.lend_fails = 500;
+    plan.world.send_buffer_bytes = 20..=2_000;
+    play(plan)
+}
+
+/// A back end that sends from our memory until the peer has read.
+pub(crate) fn memory_released_when_read(seed: u64) -> Tally {
+    let mut plan = Plan::rough(seed).also(1, Act::Stall).also(2, Act::Resume).churn();
+    if seed.is_multiple_of(4) {
+        // Answers only, so many that their log goes round.
+        plan = much_said(seed).only(&[(8, Act::Ask("Echo")), (2, Act::Stall), (2, Act::Resume)]);
+        plan.endpoint.message_bytes_max = 200_000;
+        plan.buffers = (16, 2_048);
+        plan.steps = 500;
+    }
+    plan.world.release_when_read = true;
+    plan.limits.send_file_bytes_min = 0;
+    play(plan)
+}
+
+// -- what the ring does -----------------------------------------------------------------------------------------------
+
+pub(crate) fn empty_receive_pools(seed: u64) -> Tally {
+    let mut plan = Plan::calm(seed).shards(2);
+    plan.world.no_buffers = 300;
+    plan.buffers = (2, 64);
+    play(plan)
+}
+
+pub(crate) fn completions_in_any_order(seed: u64) -> Tally {
+    let mut plan = Plan::calm(seed).shards(2).churn();
+    plan.world.shuffle = 1000;
+    plan.world.late_completion = 500;
+    plan.world.late_after_close = 500;
+    plan.world.late_arrival = 300;
+    play(plan)
+}
+
+pub(crate) fn polls_that_end(seed: u64) -> Tally {
+    let mut plan = Plan::calm(seed).churn();
+    plan.world.poll_ends = 600;
+    plan.world.spurious_readable = 300;
+    plan.world.late_completion = 200;
+    plan.world.arrival_bytes = 1..=200;
+    play(plan)
+}
+
+pub(crate) fn full_tables_and_accepts_that_end(seed: u64) -> Tally {
+    let mut plan = Plan::rough(seed).slots(3).churn().also(4, Act::Arrive).also(1, Act::Pause(120));
+    plan.world.accept_ends = 500;
+    plan.clients = 6;
+    play(plan)
+}
+
+pub(crate) fn overflows_of_the_completion_queue(seed: u64) -> Tally {
+    let mut plan = Plan::calm(seed).shards(2).churn();
+    plan.world.overflow = 300;
+    plan.world.arrival_bytes = 1..=300;
+    play(plan)
+}
+
+/// Whoever leaves is replaced at once, in the lowest free slot: whatever comes late for one tenant meets the next.
+/// (A full table would not do: after it the shard accepts nobody for a while.)
+pub(crate) fn late_completions_meet_the_next_tenant(seed: u64) -> Tally {
+    play(slots_that_change_hands(seed))
+}
+
+pub(crate) fn slots_that_change_hands(seed: u64) -> Plan {
+    let mut plan = Plan::rough(seed).slots(20).churn();
+    plan = plan.also(30, Act::SayAll).also(26, Act::Arrive).also(12, Act::Reset).also(4, Act::Abort);
+    plan.world.late_after_close = 980;
+    plan.world.late_completion = 700;
+    plan.world.late_arrival = 50;
+    plan.world.accept_ends = 0;
+    plan.world.poll_ends = 300;
+    plan.world.spurious_readable = 500;
+    plan.world.send_buffer_bytes = 100..=2_000;
+    plan.clients_max = 80;
+    plan.clients = 6;
+    plan.steps = 400;
+    plan
+}
+
+pub(crate) fn closes_with_polls_armed(seed: u64) -> Tally {
+    let mut plan = Plan::rough(seed).churn().also(3, Act::Stall).also(2, Act::Resume).also(3, Act::Abort);
+    plan.world.send_buffer_bytes = 1..=200;
+    plan.clients_max = 40;
+    play(plan)
+}
+
+// -- clients ----------------------------------------------------------------------------------------------------------
+
+/// Some never read: they are closed, and the others hear everything.
+pub(crate) fn readers_that_never_read(seed: u64) -> Tally {
+    let mut plan = Plan::rough(seed).shards(2).also(3, Act::Stall).also(8, Act::SayAll).also(2, Act::Arrive);
+    plan.world.send_buffer_bytes = 50..=1_000;
+    plan.limits.outbox_bytes_max = 4_000;
+    plan.limits.outbox_soft_bytes = 1_500;
+    plan.limits.outbox_runs_max = 30;
+    plan.limits.send_file_bytes_min = 0;
+    plan.bytes = 900;
+    plan.reasons = &[CloseReason::SlowClient];
+    play(plan)
+}
+
+pub(crate) fn readers_too_long_behind(seed: u64) -> Tally {
+    let mut plan = Plan::rough(seed).also(3, Act::Stall).also(1, Act::Resume).also(2, Act::Pause(700));
+    plan.world.send_buffer_bytes = 50..=500;
+    plan.limits.outbox_age_max_ms = 1_000;
+    plan.reasons = &[CloseReason::SlowClient];
+    play(plan)
+}
+
+pub(crate) fn resets_in_mid_frame(seed: u64) -> Tally {
+    let mut plan = Plan::rough(seed).shards(2).also(6, Act::Reset).also(2, Act::Vanish).also(9, Act::Arrive);
+    plan.world.arrival_bytes = 1..=40;
+    plan.gulp = 60;
+    plan.clients_max = 40;
+    play(plan)
+}
+
+pub(crate) fn half_closes_and_goodbyes(seed: u64) -> Tally {
+    let mut plan = Plan::rough(seed);
+    plan = plan.also(3, Act::HalfClose).also(3, Act::Goodbye).also(3, Act::CloseSocket).also(9, Act::Arrive);
+    plan.clients_max = 40;
+    play(plan)
+}
+
+pub(crate) fn input_one_byte_at_a_time(seed: u64) -> Tally {
+    let mut plan = Plan::calm(seed);
+    plan.world.arrival_bytes = 1..=1;
+    plan.buffers = (16, 16);
+    plan.clients = 2;
+    plan.steps = 60;
+    plan.bytes = 40;
+    play(plan)
+}
+
+pub(crate) fn large_messages_both_ways(seed: u64) -> Tally {
+    let mut plan = Plan::rough(seed).shards(2).only(&[(3, Act::SayAll), (2, Act::Ask("Echo")), (30, Act::PingHub)]);
+    plan.world.arrival_bytes = 1..=60_000;
+    plan.world.send_buffer_bytes = 2_000..=60_000;
+    plan.world.cut_receive = 50;
+    plan.endpoint.message_bytes_max = 300_000;
+    plan.limits.log_bytes_max = 16 << 20;
+    plan.limits.outbox_bytes_max = 8 << 20;
+    plan.buffers = (16, 2_048);
+    plan.clients = 2;
+    plan.steps = 60;
+    plan.bytes = 140_000;
+    plan.gulp = 100_000;
+    play(plan)
+}
+
+pub(crate) fn silent_clients_time_out(seed: u64) -> Tally {
+    let mut plan = Plan::rough(seed).shards(2).also(3, Act::PingHub).also(1, Act::Pause(400)).also(1, Act::Arrive);
+    plan.endpoint.keep_alive_ms = 500;
+    plan.endpoint.client_timeout_ms = 1_000;
+    plan.steps = 200;
+    plan.reasons = &[CloseReason::PingTimeout];
+    play(plan)
+}
+
+pub(crate) fn handshakes_that_never_come(seed: u64) -> Tally {
+    let mut plan = Plan::rough(seed).also(2, Act::ArriveMute).also(1, Act::Pause(300)).also(1, Act::Arrive);
+    plan.endpoint.handshake_timeout_ms = 1_000;
+    plan.limits.head_timeout_ms = 700;
+    plan.reasons = &[CloseReason::HandshakeTimeout, CloseReason::HttpTimeout];
+    play(plan)
+}
+
+// -- the hub ----------------------------------------------------------------------------------------------------------
+
+pub(crate) fn groups_change_during_broadcasts(seed: u64) -> Tally {
+    let plan = Plan::rough(seed).shards(2).also(12, Act::Join).also(12, Act::Leave).also(6, Act::SayAny).churn();
+    play(plan)
+}
+
+pub(crate) fn users_connections_and_exceptions(seed: u64) -> Tally {
+    play(Plan::rough(seed).shards(3).only(&[(20, Act::SayAny), (4, Act::Join)]).churn())
+}
+
+pub(crate) fn both_formats(seed: u64) -> Tally {
+    let mut plan = Plan::rough(seed).shards(2).churn();
+    plan.binary = 500;
+    plan.clients = 6;
+    plan.bytes = 700;
+    play(plan)
+}
+
+pub(crate) fn answers_that_come_later(seed: u64) -> Tally {
+    let plan = Plan::rough(seed).shards(2).also(6, Act::Ask("Later")).also(3, Act::Ask("Soon")).also(9, Act::Answer);
+    let mut plan = plan.churn();
+    plan.limits.held_bytes_max = 400;
+    plan.endpoint.parallel_invocations_max = 1;
+    play(plan)
+}
+
+pub(crate) fn methods_at_the_clients_pace(seed: u64) -> Tally {
+    let mut plan = Plan::rough(seed).also(5, Act::Pace(6)).also(2, Act::Stall).also(3, Act::Resume).churn();
+    plan.world.send_buffer_bytes = 20..=400;
+    play(plan)
+}
+
+// -- shards -----------------------------------------------------------------------------------------------------------
+
+/// A shard is turned only when the simulated kernel would wake it.
+pub(crate) fn shards_sleep_and_are_woken(seed: u64) -> Tally {
+    play(shards_that_sleep(seed))
+}
+
+pub(crate) fn shards_that_sleep(seed: u64) -> Plan {
+    let mut plan = Plan::calm(seed).shards(3).also(2, Act::Publish).also(1, Act::Pause(1));
+    plan.clients = 6;
+    plan
+}
+
+pub(crate) fn wakes_without_reason(seed: u64) -> Tally {
+    let mut plan = Plan::rough(seed).shards(4).also(2, Act::Publish);
+    plan.world.spurious_wake = 400;
+    plan.clients = 6;
+    play(plan)
+}
+
+/// More notes in one call than the rings between shards hold.
+pub(crate) fn full_rings_between_shards(seed: u64) -> Tally {
+    let mut plan = Plan::calm(seed).shards(2 + (seed % 2) as usize);
+    plan.clients = 3;
+    plan.steps = 60;
+    plan.bytes = 20;
+    plan.limits.outbox_bytes_max = 8 << 20;
+    let mut house = House::new(plan);
+    house.settle();
+    house.play();
+    house.talk(0, Act::Flood(1_100));
+    house.play();
+    house.finish()
+}
+
+pub(crate) fn full_mailboxes(seed: u64) -> Tally {
+    let mut plan = Plan::rough(seed).shards(2).also(30, Act::Publish);
+    plan.limits.commands_max = 3;
+    play(plan)
+}
+
+// -- the log ----------------------------------------------------------------------------------------------------------
+
+/// A small log, large messages, and now and then somebody who stops reading for a while.
+pub(crate) fn much_said(seed: u64) -> Plan {
+    let mut plan = Plan::calm(seed).shards(1 + (seed % 2) as usize);
+    plan = plan.only(&[(8, Act::Flood(4)), (2, Act::Stall), (1, Act::Resume), (10, Act::PingHub)]);
+    // In a quarter of the runs the kernel takes everything: then it is all that still needs the log's pages.
+    let roomy = seed % 4 == 1;
+    plan.world.send_buffer_bytes = if roomy { 4 << 20..=4 << 20 } else { 1_000..=70_000 };
+    plan.world.short_send = if roomy { 0 } else { 200 };
+    plan.limits.outbox_bytes_max = 8 << 20;
+    // Half of the runs without the log's pages, which the kernel keeps by itself.
+    plan.limits.send_file_bytes_min = if seed.is_multiple_of(2) { 0 } else { 16 << 10 };
+    plan.clients = 3;
+    plan.steps = 150;
+    plan.bytes_min = 30_000;
+    plan.bytes = 62_000;
+    plan.gulp = 200_000;
+    plan.reasons = &[CloseReason::SlowClient];
+    plan
+}
+
+/// Slow readers hold segments while the log goes round.
+pub(crate) fn the_log_goes_round_under_its_readers(seed: u64) -> Tally {
+    play(much_said(seed))
+}
+
+/// Those who never read cannot stop the log: one after the other is given up, and the others are served.
+pub(crate) fn a_full_log_evicts_its_slowest_readers(seed: u64) -> Tally {
+    let mut plan = much_said(seed);
+    plan.clients_max = 10;
+    let mut house = House::new(plan);
+    house.settle();
+    for round in 0..8 {
+        if house.rng.chance(600) {
+            house.act(Act::Stall);
+            house.arrive();
+        }
+        // One publisher, so that one shard's log fills up; whoever speaks first may be closed as slow like anybody.
+        if let Some(publisher) = house.clients.iter().position(Client::can_speak) {
+            house.talk(publisher, Act::Flood(3));
+        }
+        house.settle();
+        assert_eq!(house.books.open().failed_total, 0, "the log is full in round {round}");
+    }
+    house.finish()
+}
+
+// -- the end ----------------------------------------------------------------------------------------------------------
+
+pub(crate) fn a_drain_in_the_middle(seed: u64) -> Tally {
+    let mut plan = Plan::rough(seed).shards(2).churn().also(2, Act::Stall);
+    plan.steps = 150;
+    plan.limits.drain_rate = 20;
+    let mut house = House::new(plan);
+    house.play();
+    house.ending = true;
+    house.handle.begin_drain(Duration::from_millis(200 + seed % 3_000));
+    house.play();
+    house.finish_stopped()
+}
+
+pub(crate) fn a_stop_in_the_middle(seed: u64) -> Tally {
+    let mut plan = Plan::rough(seed).shards(3).churn().also(2, Act::Stall).also(2, Act::Ask("Later"));
+    plan.steps = 20 + (seed % 200) as u32;
+    let mut house = House::new(plan);
+    house.play();
+    house.ending = true;
+    house.handle.begin_stop();
+    house.play();
+    house.finish_stopped()
+}
+
+// -- everything -------------------------------------------------------------------------------------------------------
+
+pub(crate) fn everything_at_once(seed: u64) -> Tally {
+    let mut plan = Plan::rough(seed).shards(3).slots(5).churn();
+    for act in [Act::Ask("Later"), Act::Ask("Soon"), Act::Answer, Act::Pace(4), Act::Publish, Act::Flood(20)] {
+        plan = plan.also(2, act);
+    }
+    plan = plan.also(2, Act::Stall).also(2, Act::Resume).also(1, Act::ArriveMute).also(1, Act::Pause(150));
+    plan.limits.send_file_bytes_min = 300;
+    plan.limits.outbox_soft_bytes = 600;
+    plan.limits.outbox_bytes_max = 9_000;
+    plan.limits.outbox_age_max_ms = 2_000;
+    plan.endpoint.keep_alive_ms = 700;
+    plan.endpoint.client_timeout_ms = 2_000;
+    plan.endpoint.handshake_timeout_ms = 1_500;
+    plan.limits.head_timeout_ms = 1_500;
+    plan.bytes = 500;
+    plan.clients = 8;
+    plan.clients_max = 40;
+    plan.steps = 400;
+    plan.reasons =
+        &[CloseReason::SlowClient, CloseReason::PingTimeout, CloseReason::HandshakeTimeout, CloseReason::HttpTimeout];
+    play(plan)
+}
