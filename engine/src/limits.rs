@@ -90,8 +90,15 @@ impl Default for Limits {
 
 /// Descriptors of the process that stay free for listeners, rings, memory files and the embedder's own.
 pub const DESCRIPTORS_RESERVED: usize = 64;
-/// Slots of a shard beyond its connections: for plain HTTP, and for telling those that find no room so (503).
+/// Slots of a shard beyond its connections: for plain HTTP, and for telling those that find no room so (503). A table
+/// of fewer than 1,024 slots keeps a sixteenth of them.
 pub const SLOTS_RESERVED: usize = 64;
+
+/// Connections that a table of `slots` is for; see [`SLOTS_RESERVED`].
+pub const fn connections_in(slots: usize) -> usize {
+    let part = slots / 16;
+    slots - if part < SLOTS_RESERVED { part } else { SLOTS_RESERVED }
+}
 /// The kernel's bound for one ring's file table.
 pub const SLOTS_PER_RING_MAX: usize = 1 << 20;
 /// Receive buffers of a shard. Between turns no connection owns one, so one turn's use bounds them.
@@ -166,7 +173,7 @@ impl Plan {
                 limits.slots_per_shard
             ));
         }
-        let per_shard = limits.slots_per_shard.saturating_sub(SLOTS_RESERVED).max(1);
+        let per_shard = connections_in(limits.slots_per_shard);
         let capacity = per_shard * shards;
         let bottleneck = if limits.connections_max == 0 || limits.connections_max > capacity {
             if limits.connections_max > capacity {

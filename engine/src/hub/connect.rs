@@ -7,7 +7,7 @@ use crate::hub::directory::Standing;
 use crate::hub::switchboard::Switchboard;
 use crate::ids::ConnectionId;
 use crate::io::Slot;
-use crate::limits::SLOTS_RESERVED;
+use crate::limits::connections_in;
 use fanfare_protocol::error::HttpError;
 use fanfare_protocol::http::head::RequestHead;
 use fanfare_protocol::http::response;
@@ -143,8 +143,7 @@ impl Switchboard {
 
     /// Whether this shard keeps its last slots for those that are told so.
     fn is_full(&self) -> bool {
-        let connections_max = self.slots.capacity().saturating_sub(SLOTS_RESERVED).max(1);
-        self.counters.connections_open.get() as usize >= connections_max
+        self.counters.connections_open.get() as usize >= connections_in(self.slots.capacity())
     }
 
     /// 503 while draining or full.

@@ -181,7 +181,8 @@ impl Directory {
 
     /// Ids connected now. Locks every stripe in turn: for tests.
     pub fn len(&self) -> usize {
-        let lock = |stripe: &Mutex<Stripe>| stripe.lock().unwrap_or_else(std::sync::PoisonError::into_inner).len();
+        let lock =
+            |stripe: &Mutex<Stripe>| stripe.lock().unwrap_or_else(std::sync::PoisonError::into_inner).connected.len();
         self.stripes.iter().map(lock).sum()
     }
 

@@ -124,6 +124,10 @@ impl Io for Door {
         self.sim.send_file(slot, bytes)
     }
 
+    fn shutdown(&mut self, slot: Slot) {
+        self.sim.shutdown(slot);
+    }
+
     fn close(&mut self, slot: Slot, generation: Generation, poll_armed: bool, poll_out_armed: bool) {
         self.sim.close(slot, generation, poll_armed, poll_out_armed);
     }

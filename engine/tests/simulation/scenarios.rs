@@ -120,7 +120,7 @@ pub(crate) fn late_completions_meet_the_next_tenant(seed: u64) -> Tally {
 }
 
 pub(crate) fn slots_that_change_hands(seed: u64) -> Plan {
-    let mut plan = Plan::rough(seed).slots(20).churn();
+    let mut plan = Plan::rough(seed).slots(15).churn();
     plan = plan.also(30, Act::SayAll).also(26, Act::Arrive).also(12, Act::Reset).also(4, Act::Abort);
     plan.world.late_after_close = 980;
     plan.world.late_completion = 700;
