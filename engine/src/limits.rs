@@ -50,7 +50,8 @@ pub struct Limits {
     pub continuations_max: usize,
     /// Process descriptors lent to late readers per shard, for `sendfile`.
     pub lent_fds_max: usize,
-    /// A run of at least this many bytes is sent from the log's pages. 0 switches `sendfile` off.
+    /// A run of at least this many bytes is sent from the log's pages also to clients that keep up. 0 switches
+    /// `sendfile` off altogether, also for late clients.
     pub send_file_bytes_min: usize,
     /// Farewells per second and shard while draining.
     pub drain_rate: u32,
@@ -81,7 +82,7 @@ impl Default for Limits {
             commands_max: 4096,
             continuations_max: 65_536,
             lent_fds_max: 4096,
-            send_file_bytes_min: 16 << 10,
+            send_file_bytes_min: 256 << 10,
             drain_rate: 5_000,
             negotiate_ttl_s: 15,
         }

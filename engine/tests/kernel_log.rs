@@ -165,3 +165,22 @@ fn sendfile_to_a_reset_connection_is_an_error_and_no_signal() {
     let errors: Vec<_> = (0..3).filter_map(|_| station.uring.send_file(slot, extent).err()).collect();
     assert!(errors.contains(&Errno(libc::EPIPE)), "{errors:?}");
 }
+
+/// A hole in a huge page that a socket holds would be filled with zeros in place, under the reader. Whether the host
+/// gives huge pages to memory files is its own business: the log must have none (`nh` in the flags of its mapping).
+#[test]
+fn the_log_never_lies_in_huge_pages() {
+    let _station = Station::sized(&ONE_SEGMENT);
+    let maps = std::fs::read_to_string("/proc/self/smaps").unwrap();
+    let mut logs = 0;
+    let mut inside = false;
+    for line in maps.lines() {
+        if line.contains("memfd:") || line.split(' ').next().is_some_and(|range| range.contains('-')) {
+            inside = line.contains("memfd:fanfare-log");
+        } else if inside && line.starts_with("VmFlags:") {
+            logs += 1;
+            assert!(line.split(' ').any(|flag| flag == "nh"), "{line}");
+        }
+    }
+    assert!(logs > 0, "no log found in\n{maps}");
+}

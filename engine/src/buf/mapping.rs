@@ -54,7 +54,19 @@ impl Mapping {
             return Err(io::Error::last_os_error());
         }
         let base = NonNull::new(address.cast::<u8>()).ok_or(io::ErrorKind::AddrNotAvailable)?;
-        Ok(Self { base, bytes, file })
+        let mapping = Self { base, bytes, file };
+        mapping.refuse_huge_pages()?;
+        Ok(mapping)
+    }
+
+    /// A hole in a huge page that a socket holds is not cut out but filled with zeros in place: what was lent would
+    /// change under the reader. Hosts with `shmem_enabled` other than `never` would give us huge pages.
+    fn refuse_huge_pages(&self) -> io::Result<()> {
+        // SAFETY: exactly our own mapping; the advice changes no byte of it.
+        let result = unsafe { libc::madvise(self.base.as_ptr().cast(), self.bytes, libc::MADV_NOHUGEPAGE) };
+        let error = io::Error::last_os_error();
+        // EINVAL: a kernel without huge pages, which gives none.
+        if result == 0 || error.raw_os_error() == Some(libc::EINVAL) { Ok(()) } else { Err(error) }
     }
 
     /// Gives the pages of a range back to the system. The range reads as zeros from now on, through the same

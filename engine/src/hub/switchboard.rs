@@ -307,6 +307,18 @@ impl Switchboard {
             self.over.push(slot);
         }
         self.make_dirty(slot);
+        self.judge_lateness(slot);
+    }
+
+    /// A connection whose socket has no room and that owes more than a little is late: it is not read from, it is sent
+    /// to from the log's pages, and it is counted.
+    pub(crate) fn judge_lateness(&mut self, slot: Slot) {
+        let soft = self.limits.outbox_soft_bytes as u32;
+        let hot = self.slots.hot_mut(slot);
+        if hot.owed_bytes > soft && hot.flags.has(Flags::POLL_OUT_ARMED) && !hot.flags.has(Flags::SLOW) {
+            hot.flags.set(Flags::SLOW | Flags::PAUSED);
+            self.counters.slow_connections.add(1);
+        }
     }
 
     /// Puts the connection on the list of this turn's sends.

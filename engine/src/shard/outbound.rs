@@ -47,6 +47,8 @@ impl<I: Io> Shard<I> {
     pub(super) fn flush(&mut self) {
         self.flights.list.clear();
         self.board.spread(&mut self.ready);
+        // Before any send is queued: what a queued send reads must stay held until the kernel has taken it.
+        self.act_on_slow();
         for (slots, run) in self.ready.slots.iter().zip(self.ready.runs) {
             if !slots.is_empty() {
                 let tag = self.flights.begin(Flight::Fan(run), slots.len());
@@ -68,7 +70,6 @@ impl<I: Io> Shard<I> {
         if self.board.dirty.is_empty() {
             self.board.dirty = dirty;
         }
-        self.act_on_slow();
     }
 
     fn act_on_slow(&mut self) {
@@ -201,18 +202,13 @@ impl<I: Io> Shard<I> {
     }
 
     fn wait_for_room(&mut self, slot: Slot) {
-        let soft = self.board.limits.outbox_soft_bytes as u32;
-        let hot = self.board.slots.hot_mut(slot);
-        if hot.owed_bytes > soft && !hot.flags.has(Flags::SLOW) {
-            hot.flags.set(Flags::SLOW | Flags::PAUSED);
-            self.board.counters.slow_connections.add(1);
-        }
         let hot = self.board.slots.hot_mut(slot);
         if !hot.flags.has(Flags::POLL_OUT_ARMED) {
             hot.flags.set(Flags::POLL_OUT_ARMED);
             let generation = hot.generation;
             self.io.poll_out(slot, generation);
         }
+        self.board.judge_lateness(slot);
     }
 
     fn became_clear(&mut self, slot: Slot) {
@@ -256,7 +252,7 @@ impl<I: Io> Shard<I> {
         let limits = &self.board.limits;
         let hot = self.board.slots.hot(slot);
         let large = hot.first.len as usize >= limits.send_file_bytes_min;
-        let late = hot.owed_bytes as usize > limits.outbox_soft_bytes;
+        let late = hot.flags.has(Flags::SLOW);
         if limits.send_file_bytes_min == 0 || !(large || late) {
             return false;
         }
