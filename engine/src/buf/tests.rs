@@ -86,6 +86,37 @@ fn a_message_of_any_length_reads_back() {
     }
 }
 
+/// Runs in order, cut after any number of bytes as short sends cut them, are the rest and nothing else; and runs that
+/// join are the same bytes as the runs apart.
+#[test]
+fn a_cut_at_any_byte_leaves_the_rest() {
+    let logs = Logs::new(1, 2 * SEGMENT_BYTES).unwrap();
+    let mut owner = logs.owner(0).unwrap();
+    let mut log = Log::new();
+    let messages = [pattern(SEGMENT_BYTES - 70, 1), pattern(30, 2), pattern(40, 3), pattern(50, 4), pattern(1, 5)];
+    let apart: Vec<Extent> =
+        messages.iter().flat_map(|bytes| append(&mut log, &mut owner, bytes).unwrap().to_vec()).collect();
+    let whole = messages.concat();
+    let mut joined: Vec<Extent> = Vec::new();
+    for run in &apart {
+        if !joined.last_mut().is_some_and(|last| last.merge(run)) {
+            joined.push(*run);
+        }
+    }
+    assert_eq!(joined.iter().map(|run| (run.segment.index(), run.count)).collect::<Vec<_>>(), [(0, 3), (1, 2)]);
+    for cut in (whole.len() - 300..=whole.len()).step_by(if cfg!(miri) { 50 } else { 1 }) {
+        for mut runs in [apart.clone(), joined.clone()] {
+            let mut sent = cut as u32;
+            for run in &mut runs {
+                let taken = sent.min(run.len);
+                run.advance(taken);
+                sent -= taken;
+            }
+            assert_eq!(read(&logs, &runs), whole[cut..], "cut at {cut}");
+        }
+    }
+}
+
 #[test]
 fn a_full_log_says_so_and_takes_nothing() {
     let logs = Logs::new(1, 2 * SEGMENT_BYTES).unwrap();
