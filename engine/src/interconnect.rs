@@ -5,32 +5,42 @@
 //! the note (Release), the reader took the note (Acquire) before it looks.
 
 use crate::limits::{NOTES_MAX, NOTES_OVERFLOW_MAX};
+use crate::sync::{Atomic, Machine, Place, Std};
 use crossbeam_utils::CachePadded;
-use std::cell::UnsafeCell;
 use std::collections::VecDeque;
 use std::mem::MaybeUninit;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
+use std::sync::atomic::Ordering;
+
+#[cfg(all(test, not(miri)))]
+mod models;
 
 /// One direction between two shards: single producer, single consumer, `NOTES_MAX` places.
-struct Ring<N> {
+struct Ring<N, M: Machine> {
     /// Notes ever published. Written by the producer.
-    tail: CachePadded<AtomicU64>,
+    tail: CachePadded<M::Word>,
     /// Notes ever taken. Written by the consumer.
-    head: CachePadded<AtomicU64>,
-    places: Box<[UnsafeCell<MaybeUninit<N>>]>,
+    head: CachePadded<M::Word>,
+    /// A power of two of them.
+    places: Box<[M::Place<MaybeUninit<N>>]>,
 }
 
 // SAFETY: a place is written by the one producer before `tail` passes it (Release) and read by the one consumer
 // after it saw that (Acquire); it is written again only after `head` passed it (Release) and the producer saw that
 // (Acquire). `Sender` and `Receiver` are not Clone, so there is one of each.
-unsafe impl<N: Copy + Send> Sync for Ring<N> {}
+unsafe impl<N: Copy + Send, M: Machine> Sync for Ring<N, M> {}
 // SAFETY: the ring owns its places; notes are `Send`.
-unsafe impl<N: Copy + Send> Send for Ring<N> {}
+unsafe impl<N: Copy + Send, M: Machine> Send for Ring<N, M> {}
+
+impl<N, M: Machine> Ring<N, M> {
+    fn place(&self, position: u64) -> &M::Place<MaybeUninit<N>> {
+        &self.places[position as usize & (self.places.len() - 1)]
+    }
+}
 
 /// The producing end, with the notes that did not fit.
-pub struct Sender<N> {
-    ring: Arc<Ring<N>>,
+pub struct Sender<N, M: Machine = Std> {
+    ring: Arc<Ring<N, M>>,
     tail: u64,
     head_seen: u64,
     overflow: VecDeque<N>,
@@ -38,15 +48,20 @@ pub struct Sender<N> {
 }
 
 /// The consuming end.
-pub struct Receiver<N> {
-    ring: Arc<Ring<N>>,
+pub struct Receiver<N, M: Machine = Std> {
+    ring: Arc<Ring<N, M>>,
     head: u64,
     tail_seen: u64,
 }
 
 /// Makes one direction.
 pub fn ring<N: Copy + Send>() -> (Sender<N>, Receiver<N>) {
-    let places = (0..NOTES_MAX).map(|_| UnsafeCell::new(MaybeUninit::uninit())).collect();
+    ring_of(NOTES_MAX)
+}
+
+pub(crate) fn ring_of<N: Copy + Send, M: Machine>(places: usize) -> (Sender<N, M>, Receiver<N, M>) {
+    assert!(places.is_power_of_two());
+    let places = (0..places).map(|_| M::Place::new(MaybeUninit::uninit())).collect();
     let ring = Arc::new(Ring { tail: CachePadded::default(), head: CachePadded::default(), places });
     (
         Sender { ring: ring.clone(), tail: 0, head_seen: 0, overflow: VecDeque::new(), overflowed_total: 0 },
@@ -54,7 +69,7 @@ pub fn ring<N: Copy + Send>() -> (Sender<N>, Receiver<N>) {
     )
 }
 
-impl<N: Copy + Send> Sender<N> {
+impl<N: Copy + Send, M: Machine> Sender<N, M> {
     /// Sends `note`, in order. A full ring makes it wait on our side; `Err`: that, too, is full
     /// (`NOTES_OVERFLOW_MAX`) and the note was not taken.
     pub fn send(&mut self, note: N) -> Result<(), N> {
@@ -86,16 +101,16 @@ impl<N: Copy + Send> Sender<N> {
     }
 
     fn publish(&mut self, note: N) -> bool {
-        if self.tail - self.head_seen == NOTES_MAX as u64 {
+        let places = self.ring.places.len() as u64;
+        if self.tail - self.head_seen == places {
             self.head_seen = self.ring.head.load(Ordering::Acquire);
-            if self.tail - self.head_seen == NOTES_MAX as u64 {
+            if self.tail - self.head_seen == places {
                 return false;
             }
         }
-        let place = &self.ring.places[self.tail as usize % NOTES_MAX];
         // SAFETY: the consumer has passed this place (`head_seen`, Acquire) or it was never used; we are the only
         // producer, and the consumer reads it only after the store to `tail` below.
-        unsafe { (*place.get()).write(note) };
+        self.ring.place(self.tail).write(|place| unsafe { (*place).write(note) });
         self.tail += 1;
         self.ring.tail.store(self.tail, Ordering::Release);
         true
@@ -122,7 +137,7 @@ impl<N: Copy + Send> Sender<N> {
     }
 }
 
-impl<N: Copy + Send> Receiver<N> {
+impl<N: Copy + Send, M: Machine> Receiver<N, M> {
     /// Looks at the next note without letting its place go: whoever keeps what it names holds it first.
     pub fn peek(&mut self) -> Option<N> {
         if self.head == self.tail_seen {
@@ -131,9 +146,8 @@ impl<N: Copy + Send> Receiver<N> {
                 return None;
             }
         }
-        let place = &self.ring.places[self.head as usize % NOTES_MAX];
         // SAFETY: the producer wrote this place before the `tail` we saw (Acquire) and leaves it until `head` passes.
-        Some(unsafe { (*place.get()).assume_init() })
+        Some(self.ring.place(self.head).read(|place| unsafe { (*place).assume_init() }))
     }
 
     /// Lets the note of the last `peek` go.
@@ -158,9 +172,9 @@ impl<N: Copy + Send> Receiver<N> {
 /// look at the rings once more      sleeping == true ? make it false, wake : nothing to do
 /// ```
 #[derive(Debug)]
-pub struct Sleepers(Box<[CachePadded<AtomicBool>]>);
+pub struct Sleepers<M: Machine = Std>(Box<[CachePadded<M::Flag>]>);
 
-impl Sleepers {
+impl<M: Machine> Sleepers<M> {
     /// Everybody awake.
     pub fn new(shards: usize) -> Self {
         Self((0..shards).map(|_| CachePadded::default()).collect())
@@ -169,7 +183,7 @@ impl Sleepers {
     /// `shard` is about to sleep: it must look at its rings once more after this, and call [`Self::awake`] after.
     pub fn about_to_sleep(&self, shard: u8) {
         self.0[shard as usize].store(true, Ordering::SeqCst);
-        fence(Ordering::SeqCst);
+        M::fence(Ordering::SeqCst);
     }
 
     /// `shard` is awake.
@@ -179,9 +193,9 @@ impl Sleepers {
 
     /// Something was published for `shard`: must the caller wake it?
     pub fn must_wake(&self, shard: u8) -> bool {
-        fence(Ordering::SeqCst);
+        M::fence(Ordering::SeqCst);
         let flag = &self.0[shard as usize];
-        flag.load(Ordering::SeqCst) && flag.swap(false, Ordering::SeqCst)
+        flag.load(Ordering::SeqCst) && flag.compare_exchange(true, false, Ordering::SeqCst, Ordering::SeqCst).is_ok()
     }
 }
 

@@ -40,6 +40,7 @@ pub mod interconnect;
 pub mod io;
 pub mod limits;
 mod shard;
+mod sync;
 
 pub use conn::endpoint::{
     Authenticator, ConnectRequest, EchoOptions, EndpointOptions, HttpAnswer, HttpHandler, HttpRequest, Identity,

@@ -5,6 +5,7 @@ mod http_ws;
 
 use fanfare_protocol::cursor::{Count, Sink};
 use fanfare_protocol::error::CloseCode;
+use fanfare_protocol::ws::decoder::{Decoder, Event, Role};
 use fanfare_protocol::ws::encode::*;
 use fanfare_protocol::ws::fuzz::{fuzz_decoder, fuzz_round_trip};
 use fanfare_protocol::ws::{DataKind, OpCode};
@@ -44,6 +45,44 @@ fn long_messages_are_frames_of_2048_bytes() {
     // One byte more: a last frame with the shortest header.
     let framed = message(DataKind::Binary, &[1; 4089]);
     assert_eq!(framed[4096..], [0x80, 0x01, 1]);
+}
+
+/// Whoever has sent any part of a message finds the next frame boundary by arithmetic, without a look at the bytes;
+/// and what may stand between the fragments of a message may stand there.
+#[test]
+fn after_a_cut_at_any_byte_the_next_frame_is_at_the_next_multiple() {
+    for len in [0, 1, 125, 126, 2044, 2045, 2169, 2170, 2171, 4088, 4089, 6132, 6133, 9000] {
+        let payload: Vec<u8> = (0..len).map(|i| (i % 251) as u8).collect();
+        let framed = message(DataKind::Binary, &payload);
+        // As a receiver finds them: each header names the next.
+        let mut starts = vec![0];
+        while *starts.last().unwrap() < framed.len() {
+            let at = *starts.last().unwrap();
+            let short = usize::from(framed[at + 1]);
+            let long = || 4 + usize::from(u16::from_be_bytes([framed[at + 2], framed[at + 3]]));
+            starts.push(at + if short < 126 { 2 + short } else { long() });
+        }
+        assert_eq!(starts.pop(), Some(framed.len()));
+        for cut in 0..=framed.len() {
+            let boundary = cut.next_multiple_of(FRAGMENT_BYTES).min(framed.len());
+            let expected = starts.iter().copied().find(|&start| start >= cut).unwrap_or(framed.len());
+            assert_eq!(boundary, expected, "payload of {len}, cut at {cut}");
+        }
+        for &start in &starts {
+            let mut stream = framed[..start].to_vec();
+            write_control(&mut stream, OpCode::Ping, b"?");
+            stream.extend_from_slice(&framed[start..]);
+            let (mut heard, mut pings) = (Vec::new(), 0);
+            for event in Decoder::new(Role::Client).handle_bytes(&mut stream) {
+                match event.expect("a legal stream") {
+                    Event::Data { payload, .. } => heard.extend_from_slice(payload),
+                    Event::Ping(_) => pings += 1,
+                    _ => panic!("never said"),
+                }
+            }
+            assert_eq!((pings, &heard), (1, &payload), "payload of {len}, ping at {start}");
+        }
+    }
 }
 
 #[test]

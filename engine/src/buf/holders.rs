@@ -1,42 +1,26 @@
 //! Which shards still need a segment: one bit each, in one word.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use crate::sync::{Atomic, Bits, Machine, Std};
+use std::sync::atomic::Ordering;
 
-/// The atomic operations that [`Holders`] needs; a trait so that `loom` can stand in for the machine in tests.
-pub(super) trait Word {
-    fn fetch_or(&self, bits: u64, order: Ordering) -> u64;
-    fn fetch_and(&self, bits: u64, order: Ordering) -> u64;
-    fn load(&self, order: Ordering) -> u64;
-}
-
-impl Word for AtomicU64 {
-    fn fetch_or(&self, bits: u64, order: Ordering) -> u64 {
-        AtomicU64::fetch_or(self, bits, order)
-    }
-
-    fn fetch_and(&self, bits: u64, order: Ordering) -> u64 {
-        AtomicU64::fetch_and(self, bits, order)
-    }
-
-    fn load(&self, order: Ordering) -> u64 {
-        AtomicU64::load(self, order)
-    }
-}
+#[cfg(all(test, not(miri)))]
+mod models;
 
 /// One bit per shard.
 ///
 /// A shard sets its bit while something else still protects the segment from reuse: a note that it has not yet
 /// taken off its ring, or (the owner itself) the turn in which the bytes were written. The ring's head moves with
 /// Release *after* the bit was set, so an owner that sees the head (Acquire) also sees the bit.
-#[derive(Debug, Default)]
-pub(super) struct Holders<W = AtomicU64>(W);
+#[derive(Debug)]
+pub(super) struct Holders<M: Machine = Std>(M::Word);
 
-impl<W: Word> Holders<W> {
-    #[cfg(test)]
-    pub(super) fn with_word(word: W) -> Self {
-        Self(word)
+impl<M: Machine> Default for Holders<M> {
+    fn default() -> Self {
+        Self(M::Word::default())
     }
+}
 
+impl<M: Machine> Holders<M> {
     /// This shard has begun to keep extents of the segment.
     pub(super) fn set(&self, shard: u8) {
         self.0.fetch_or(1 << shard, Ordering::Relaxed);
@@ -50,6 +34,15 @@ impl<W: Word> Holders<W> {
     /// Nobody keeps extents. Acquire: whatever the last holder read, it read before the caller's next write.
     pub(super) fn none(&self) -> bool {
         self.0.load(Ordering::Acquire) == 0
+    }
+
+    /// Whether the segment may be written again: each shard has read its notes about it (`notes` are the positions
+    /// that its ring head must have reached, `heads` those that it has), and nobody keeps what they brought.
+    ///
+    /// Heads are loaded (Acquire) before the bits are: a shard that had not read its note when we looked at the bits
+    /// may have set its own since.
+    pub(super) fn let_go(&self, notes: &[u64], heads: &[u64]) -> bool {
+        notes.iter().zip(heads).all(|(note, head)| head >= note) && self.none()
     }
 }
 
@@ -66,7 +59,7 @@ mod tests {
 
     #[test]
     fn a_bit_per_shard() {
-        let holders = Holders::<AtomicU64>::default();
+        let holders = Holders::<Std>::default();
         assert!(holders.none());
         holders.set(0);
         holders.set(63);

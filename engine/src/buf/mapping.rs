@@ -3,8 +3,9 @@
 use std::io;
 use std::ptr::NonNull;
 
+use std::os::fd::BorrowedFd;
 #[cfg(not(miri))]
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 
 /// Page-aligned shared memory, zero at first, touched only where it is written.
 ///
@@ -83,7 +84,7 @@ impl Mapping {
 
     /// The file behind the memory, for `sendfile`.
     pub(super) fn file(&self) -> BorrowedFd<'_> {
-        std::os::fd::AsFd::as_fd(&self.file)
+        self.file.as_fd()
     }
 }
 
@@ -113,6 +114,10 @@ impl Mapping {
         // SAFETY: inside the allocation; the caller has made sure that nobody reads the range any more.
         unsafe { self.base.as_ptr().add(offset).write_bytes(0, bytes) };
         Ok(())
+    }
+
+    pub(super) fn file(&self) -> BorrowedFd<'_> {
+        unreachable!("nothing that Miri can run sends a file")
     }
 }
 

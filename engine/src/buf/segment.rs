@@ -136,7 +136,6 @@ impl Logs {
     }
 
     /// The memfd behind a shard's log.
-    #[cfg(not(miri))]
     pub(crate) fn file(&self, shard: u8) -> std::os::fd::BorrowedFd<'_> {
         self.memories[shard as usize].mapping.file()
     }
@@ -310,9 +309,9 @@ impl SegmentOwner {
         let before = self.free.len();
         let memory = &self.logs.memories[self.shard as usize];
         self.sealed.retain(|sealed| {
-            let read =
-                sealed.notes.as_ref().is_some_and(|notes| notes.iter().zip(&heads).all(|(note, head)| head >= note));
-            if !read || !memory.headers[sealed.index as usize].holders.none() || !make_reusable(memory, sealed.index) {
+            let holders = &memory.headers[sealed.index as usize].holders;
+            let let_go = sealed.notes.as_ref().is_some_and(|notes| holders.let_go(notes, &heads));
+            if !let_go || !make_reusable(memory, sealed.index) {
                 return true;
             }
             self.free.push(sealed.index);
@@ -398,7 +397,7 @@ impl SegmentOwner {
 /// Takes lent pages away from the file, so that sockets keep the old bytes and we get fresh pages. Reports whether
 /// the segment may be written now.
 fn make_reusable(memory: &SegmentMemory, index: u32) -> bool {
-    // Relaxed: `Holders::none` and the ring heads were read with Acquire just before.
+    // Relaxed: ring heads and holders were read with Acquire just before (`Holders::let_go`).
     if !memory.headers[index as usize].lent.load(Ordering::Relaxed) {
         return true;
     }
