@@ -37,6 +37,8 @@ const HUB: &str = "testhub";
 const LARGE_MESSAGE_BYTES_MAX: usize = 32 << 20;
 /// `/ws-echo`.
 const ECHO_MESSAGE_BYTES_MAX: usize = 64 << 20;
+/// What `SendLargeString` may be asked for, framed.
+const PUBLISH_BYTES_MAX: usize = 65 << 20;
 /// What one client may owe: the largest echo, framed, and some.
 const OUTBOX_BYTES_MAX: usize = 80 << 20;
 /// Several of the largest answers at once.
@@ -111,6 +113,7 @@ fn build(options: &Options) -> Builder {
         outbox_bytes_max: OUTBOX_BYTES_MAX,
         outbox_age_max_ms: OUTBOX_AGE_MAX_MS,
         log_bytes_max: LOG_BYTES_MAX,
+        publish_bytes_max: PUBLISH_BYTES_MAX,
         ..Limits::default()
     };
     let mut builder = Engine::builder()

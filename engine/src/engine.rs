@@ -312,6 +312,7 @@ impl Builder {
             counters: (0..shards).map(|_| Arc::new(SharedCounters::default())).collect(),
             draining: AtomicBool::new(false),
             started_us: OnceLock::new(),
+            backed_up: (0..shards).map(|_| Default::default()).collect(),
             limits,
         }))
     }

@@ -131,6 +131,11 @@ impl<N: Copy + Send, M: Machine> Sender<N, M> {
         self.overflowed_total
     }
 
+    /// Whether the ring would take a note.
+    pub fn has_room(&self) -> bool {
+        self.tail - self.ring.head.load(Ordering::Acquire) < self.ring.places.len() as u64
+    }
+
     /// Whether notes wait on our side.
     pub fn is_backed_up(&self) -> bool {
         !self.overflow.is_empty()

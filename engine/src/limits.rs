@@ -42,13 +42,17 @@ pub struct Limits {
     pub groups_per_connection_max: usize,
     /// Bytes of a group name or user id.
     pub name_bytes_max: usize,
-    /// Bytes of one published message, encoded.
+    /// Bytes of one published message, encoded. In two formats it needs twice as much of the log, which must have room
+    /// for what slow readers hold as well.
     pub publish_bytes_max: usize,
     /// Commands waiting per shard, from publishers and other threads outside the engine.
     pub commands_max: usize,
+    /// Payload bytes of those commands. One command alone may have more.
+    pub commands_bytes_max: usize,
     /// Continuations waiting per shard (`Context::after`, `Context::when_drained`).
     pub continuations_max: usize,
-    /// Process descriptors lent to late readers per shard, for `sendfile`.
+    /// Process descriptors lent to late readers per shard, for `sendfile`. All shards together never take more than
+    /// half of what the process may open.
     pub lent_fds_max: usize,
     /// A run of at least this many bytes is sent from the log's pages also to clients that keep up. 0 switches
     /// `sendfile` off altogether, also for late clients.
@@ -78,8 +82,9 @@ impl Default for Limits {
             groups_max: 1_000_000,
             groups_per_connection_max: 10_000,
             name_bytes_max: 1024,
-            publish_bytes_max: 64 << 20,
+            publish_bytes_max: 16 << 20,
             commands_max: 4096,
+            commands_bytes_max: 64 << 20,
             continuations_max: 65_536,
             lent_fds_max: 4096,
             send_file_bytes_min: 256 << 10,
@@ -120,6 +125,10 @@ pub const NOTES_PER_TURN: usize = 1024;
 pub const COMMANDS_PER_TURN: usize = 1024;
 /// Enters in a row that may only read, so that what one publisher sent in one write leaves in one send.
 pub const READ_ROUNDS_MAX: u32 = 64;
+/// Runs that a client may be owed and still be read from: a few sends' worth.
+pub const ANSWER_RUNS_MAX: usize = 4 * crate::io::GATHER_MAX;
+/// Microseconds that a broadcast may wait for more of the input that it came with.
+pub const READ_ROUNDS_US_MAX: u64 = 1_000;
 /// Late connections resumed per turn.
 pub const RESUMED_PER_TURN: usize = 256;
 /// Bytes read and thrown away after our farewell, so that the kernel does not answer them with a reset: room for a
@@ -190,6 +199,9 @@ impl Plan {
             limits.slots_per_shard = limits.slots_per_shard.min(limits.connections_max + SLOTS_RESERVED);
             "limited by limits.connections_max".to_owned()
         };
+        // Half of the process's own descriptors, at most: the rest is the control plane's and the embedder's.
+        limits.lent_fds_max =
+            limits.lent_fds_max.min(descriptors_max.saturating_sub(DESCRIPTORS_RESERVED) / 2 / shards);
         limits.log_bytes_max = limits.log_bytes_max.max(LOG_BYTES_MIN).next_multiple_of(SEGMENT_BYTES);
         let per_connection = size_of::<Hot>() + size_of::<Cold>();
         Ok(Self {

@@ -357,7 +357,7 @@ fn an_address_named_twice_is_an_error() {
 #[test]
 fn what_is_too_large_to_publish_is_refused_where_it_is_published() {
     let engine = engine(1);
-    let text = "x".repeat(65 << 20);
+    let text = "x".repeat(17 << 20);
     let error = engine.publisher().all("hub").send("m", &Payload::Values(&[Value::from(text.as_str())])).unwrap_err();
-    assert!(matches!(error, fanfare_engine::PublishError::TooLarge { bytes_max: 67_108_864, .. }), "{error}");
+    assert!(matches!(error, fanfare_engine::PublishError::TooLarge { bytes_max: 16_777_216, .. }), "{error}");
 }

@@ -47,6 +47,34 @@ const _: () = assert!(size_of::<Extent>() == 16);
 impl Extent {
     /// The last message of this run goes on in the next extent of the same outbox.
     pub const CONTINUES: u8 = 1;
+    /// These bytes are a list of extents, [`Extent::BYTES`] each: a message in pieces, in one note.
+    pub const LISTED: u8 = 2;
+    /// Bytes of an extent in a list.
+    pub const BYTES: usize = 16;
+
+    /// As it stands in a list.
+    pub fn to_bytes(&self) -> [u8; Self::BYTES] {
+        let mut bytes = [0; Self::BYTES];
+        bytes[..4].copy_from_slice(&self.segment.0.to_le_bytes());
+        bytes[4..8].copy_from_slice(&self.offset.to_le_bytes());
+        bytes[8..12].copy_from_slice(&self.len.to_le_bytes());
+        (bytes[12], bytes[13]) = (self.class, self.flags);
+        bytes[14..].copy_from_slice(&self.count.to_le_bytes());
+        bytes
+    }
+
+    /// Back from a list.
+    pub fn from_bytes(bytes: [u8; Self::BYTES]) -> Self {
+        let word = |at: usize| u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
+        Self {
+            segment: SegmentId(word(0)),
+            offset: word(4),
+            len: word(8),
+            class: bytes[12],
+            flags: bytes[13],
+            count: u16::from_le_bytes([bytes[14], bytes[15]]),
+        }
+    }
 
     /// No bytes.
     pub fn is_empty(&self) -> bool {

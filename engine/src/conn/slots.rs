@@ -159,6 +159,8 @@ pub struct Cold {
     pub lingered_bytes: u32,
     /// The receive that is with the kernel was queued because the socket said there is more.
     pub more_read: bool,
+    /// On the list of late connections whose sockets have room again.
+    pub resumed: bool,
     /// It was given a token by negotiate before it connected.
     pub negotiated: bool,
     /// Our direction ends as soon as everything is sent; then the peer's end is awaited. Its input is not looked at.

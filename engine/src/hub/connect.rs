@@ -36,7 +36,10 @@ impl Switchboard {
         if let Some(index) = endpoints.iter().position(|endpoint| endpoint.path == path) {
             self.slots.hot_mut(slot).endpoint = index as u16;
             return match &endpoints[index].service {
-                Service::Echo(_) => self.upgrade(slot, head, State::Echo),
+                Service::Echo(_) => match self.turn_away(head) {
+                    Some(refused) => Response::Http(refused),
+                    None => self.upgrade(slot, head, State::Echo),
+                },
                 Service::Hub { options, .. } => self.dispatch(slot, head, raw, options),
             };
         }
@@ -150,7 +153,7 @@ impl Switchboard {
     fn turn_away(&mut self, head: &RequestHead<'_>) -> Option<Vec<u8>> {
         let reason = if self.shared.draining.load(Ordering::Relaxed) {
             RefuseReason::Draining
-        } else if self.shared.connections() >= self.limits.connections_max || self.is_full() {
+        } else if self.shared.directory.len() >= self.limits.connections_max || self.is_full() {
             RefuseReason::Full
         } else {
             return None;

@@ -168,12 +168,11 @@ impl Switchboard {
         let hot = *self.slots.hot(slot);
         if hot.state == State::Open && hot.flags.has(Flags::MEMBER) {
             let hub = self.hub_of(hot.endpoint);
-            for index in 0..self.fans.list.len() {
+            // Stamps ascend: what it has comes before what it has not.
+            let first = self.fans.list.partition_point(|fan| has(hot.fan_stamp, fan));
+            for index in first..self.fans.list.len() {
                 let fan = self.fans.list[index];
-                if !has(hot.fan_stamp, &fan)
-                    && in_crowd(&hot, hub, &self.registry, fan.crowd)
-                    && !self.fans.excludes(&fan, slot)
-                {
+                if in_crowd(&hot, hub, &self.registry, fan.crowd) && !self.fans.excludes(&fan, slot) {
                     let run = fan.runs[variation(hot.binary)];
                     self.counters.deliveries_total.add(u64::from(run.count));
                     self.owe(slot, run);

@@ -4,14 +4,14 @@ use crate::hub::directory::ConnRef;
 use crate::hub::host::{Answer, HandlerError};
 use crate::hub::outgoing::Outgoing;
 use crate::hub::registry::HubId;
-use crate::hub::route::Audience;
+use crate::hub::route::{Audience, EXCLUDED_MAX};
 use crate::hub::switchboard::{Shared, Switchboard};
 use crate::ids::ConnectionId;
-use crossbeam_queue::ArrayQueue;
+use crossbeam_queue::{ArrayQueue, SegQueue};
 use fanfare_protocol::hub::value::Value;
 use fanfare_protocol::hub::{Format, Payload, PayloadError};
 use std::fmt;
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
 /// Why something was not published.
@@ -136,9 +136,23 @@ enum Wish {
     Stop,
 }
 
+impl Wish {
+    /// What it holds of its publisher's bytes, about.
+    fn payload_bytes(&self) -> usize {
+        match self {
+            Self::Publish { payload, .. } => payload_bytes(&payload.as_payload()),
+            _ => 0,
+        }
+    }
+}
+
 /// One shard's mailbox, and how to wake its owner.
 pub struct Mailbox {
     queue: ArrayQueue<Command>,
+    /// Answers, of which there are at most as many as deferred invocations: none finds its queue full.
+    replies: SegQueue<Command>,
+    /// Payload bytes in `queue`.
+    bytes: AtomicUsize,
     waker: OnceLock<Box<dyn Fn() + Send + Sync>>,
     closed: AtomicBool,
 }
@@ -152,7 +166,13 @@ impl fmt::Debug for Mailbox {
 impl Mailbox {
     /// Room for `commands_max`.
     pub(crate) fn new(commands_max: usize) -> Self {
-        Self { queue: ArrayQueue::new(commands_max.max(1)), waker: OnceLock::new(), closed: AtomicBool::new(false) }
+        Self {
+            queue: ArrayQueue::new(commands_max.max(1)),
+            replies: SegQueue::new(),
+            bytes: AtomicUsize::new(0),
+            waker: OnceLock::new(),
+            closed: AtomicBool::new(false),
+        }
     }
 
     /// How to wake the shard when it sleeps; set once, by the shard.
@@ -163,15 +183,32 @@ impl Mailbox {
     /// The shard has gone: nothing is taken any more.
     pub(crate) fn close(&self) {
         self.closed.store(true, Ordering::SeqCst);
-        while self.queue.pop().is_some() {}
+        while self.take().is_some() {}
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.queue.is_empty()
+        self.queue.is_empty() && self.replies.is_empty()
     }
 
     pub(crate) fn take(&self) -> Option<Command> {
-        self.queue.pop()
+        if let Some(reply) = self.replies.pop() {
+            return Some(reply);
+        }
+        let command = self.queue.pop()?;
+        self.bytes.fetch_sub(command.0.payload_bytes(), Ordering::Relaxed);
+        Some(command)
+    }
+
+    /// Takes a command in, unless as many, or as many bytes, wait already.
+    fn put(&self, wish: Wish, bytes_max: usize) -> Result<(), PublishError> {
+        let bytes = wish.payload_bytes();
+        let before = self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        let over = before > 0 && before + bytes > bytes_max;
+        if over || self.queue.push(Command(wish)).is_err() {
+            self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+            return Err(PublishError::Full);
+        }
+        Ok(())
     }
 }
 
@@ -182,7 +219,7 @@ impl Shared {
         if mailbox.closed.load(Ordering::SeqCst) {
             return Err(PublishError::Stopped);
         }
-        mailbox.queue.push(Command(wish)).map_err(|_| PublishError::Full)?;
+        mailbox.put(wish, self.limits.commands_bytes_max)?;
         if self.sleepers.must_wake(shard)
             && let Some(wake) = mailbox.waker.get()
         {
@@ -298,46 +335,24 @@ impl ReplyHandle {
     fn give(&mut self, answer: Answer) {
         self.done = true;
         let (to, id, target) = (self.to, self.id.take(), std::mem::take(&mut self.target));
-        let mut answer = Some(answer);
-        // Losing an answer would leave the client's further invocations waiting: a full mailbox is waited for,
-        // briefly and with a bound, unlike a publish.
-        for _ in 0..REPLY_TRIES_MAX {
-            let wish = Wish::Reply {
-                to,
-                id: id.clone(),
-                target: target.clone(),
-                answer: answer.take().unwrap_or(Answer::Void),
-                counts: self.counts,
-            };
-            match self.shared.try_reply(to.shard(), wish) {
-                Ok(()) => return,
-                Err(Some(back)) => answer = Some(back),
-                Err(None) => return,
-            }
-            std::thread::yield_now();
-        }
+        let wish = Wish::Reply { to, id, target, answer, counts: self.counts };
+        self.shared.reply(to.shard(), wish);
     }
 }
 
-/// Tries of a reply against a full mailbox.
-const REPLY_TRIES_MAX: usize = 100_000;
-
 impl Shared {
-    /// `Err(Some)`: full, the answer comes back. `Err(None)`: the engine has stopped.
-    fn try_reply(&self, shard: u8, wish: Wish) -> Result<(), Option<Answer>> {
+    /// Brings an answer to a shard. One that has stopped needs none.
+    fn reply(&self, shard: u8, wish: Wish) {
         let mailbox = &self.mailboxes[shard as usize];
         if mailbox.closed.load(Ordering::SeqCst) {
-            return Err(None);
+            return;
         }
-        if let Err(Command(Wish::Reply { answer, .. })) = mailbox.queue.push(Command(wish)) {
-            return Err(Some(answer));
-        }
+        mailbox.replies.push(Command(wish));
         if self.sleepers.must_wake(shard)
             && let Some(wake) = mailbox.waker.get()
         {
             wake();
         }
-        Ok(())
     }
 }
 
@@ -478,6 +493,9 @@ impl PublishTarget<'_> {
         let hub = self.hub.map_err(PublishError::UnknownHub)?;
         if self.to.is_empty() {
             return Ok(());
+        }
+        if self.except.len() > EXCLUDED_MAX {
+            return Err(PublishError::TooManyExcluded { given: self.except.len() });
         }
         let bytes_max = self.publisher.shared.limits.publish_bytes_max;
         let bytes = payload_bytes(arguments);

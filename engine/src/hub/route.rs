@@ -92,23 +92,69 @@ impl Switchboard {
                 &many[..]
             }
         };
-        for (audience, leg) in to.iter().zip(legs) {
-            for part in 0..parts {
-                let runs = [part_of(&encoded[0], part), part_of(&encoded[1], part)];
-                if let Some(crowd) = leg.crowd {
-                    self.fans.record(&mut self.holdings, crowd, runs, excluded);
-                }
-                if let Some(slot) = leg.slot {
-                    if part == 0 {
-                        self.catch_up(slot);
-                    }
-                    self.owe(slot, runs[variation(self.slots.hot(slot).binary)]);
-                    self.counters.deliveries_total.add(u64::from(part + 1 == parts));
-                }
-                self.note_remote(hub, audience, leg.remote, runs, except)?;
+        // Everything that can fail comes before anybody is given anything: a message is for all of them, or for none.
+        let mut notes = std::mem::take(&mut self.notes_scratch);
+        notes.clear();
+        let noted = self.write_notes(&mut notes, hub, to, legs, except, &encoded);
+        if noted.is_ok() {
+            for leg in legs {
+                self.give_here(leg, &encoded, parts, excluded);
+            }
+            for &(shard, note) in &notes {
+                self.note(shard, note);
             }
         }
+        self.notes_scratch = notes;
+        noted
+    }
+
+    /// This shard's share of one message, piece after piece.
+    fn give_here(&mut self, leg: &Leg, encoded: &[Option<Extents>; 2], parts: usize, excluded: &[Slot]) {
+        for part in 0..parts {
+            let runs = [part_of(&encoded[0], part), part_of(&encoded[1], part)];
+            if let Some(crowd) = leg.crowd {
+                self.fans.record(&mut self.holdings, crowd, runs, excluded);
+            }
+            if let Some(slot) = leg.slot {
+                if part == 0 {
+                    self.catch_up(slot);
+                }
+                self.owe(slot, runs[variation(self.slots.hot(slot).binary)]);
+                self.counters.deliveries_total.add(u64::from(part + 1 == parts));
+            }
+        }
+    }
+
+    /// One note for each shard and addressee.
+    fn write_notes(
+        &mut self,
+        notes: &mut Vec<(u8, Note)>,
+        hub: HubId,
+        to: &[Audience<'_>],
+        legs: &[Leg],
+        except: &[ConnRef],
+        encoded: &[Option<Extents>; 2],
+    ) -> Result<(), PublishError> {
+        if legs.iter().all(|leg| leg.remote == 0) {
+            return Ok(());
+        }
+        let runs = [self.in_one(&encoded[0])?, self.in_one(&encoded[1])?];
+        for (audience, leg) in to.iter().zip(legs) {
+            self.write_leg_notes(notes, hub, audience, leg.remote, runs, except)?;
+        }
         Ok(())
+    }
+
+    /// A message as one extent: its bytes, or the list of its pieces.
+    fn in_one(&mut self, runs: &Option<Extents>) -> Result<Extent, PublishError> {
+        match runs.as_deref() {
+            None | Some([]) => Ok(Extent::default()),
+            Some([one]) => Ok(*one),
+            Some(many) => {
+                let list: Vec<u8> = many.iter().flat_map(Extent::to_bytes).collect();
+                Ok(Extent { flags: Extent::LISTED, ..self.span(&list)?.into() })
+            }
+        }
     }
 
     fn encode(
@@ -173,8 +219,9 @@ impl Switchboard {
         bits
     }
 
-    fn note_remote(
+    fn write_leg_notes(
         &mut self,
+        notes: &mut Vec<(u8, Note)>,
         hub: HubId,
         audience: &Audience<'_>,
         remote: u64,
@@ -196,7 +243,7 @@ impl Switchboard {
                 Audience::User(_) => Note::Named { hub: hub.0, kind: NameKind::User, runs, name, excluded },
                 Audience::Connection(to) => Note::One { to, runs },
             };
-            self.note(shard, note);
+            notes.push((shard, note));
         }
         Ok(())
     }
@@ -237,20 +284,23 @@ impl Switchboard {
         match *note {
             Note::Hub { hub, runs, excluded } => {
                 let excluded = self.excluded_slots(excluded);
-                self.fans.record(&mut self.holdings, Crowd::Hub(HubId(hub)), runs, &excluded);
+                self.record_runs(Crowd::Hub(HubId(hub)), runs, &excluded);
             }
             Note::Named { hub, kind, runs, name, excluded } => {
                 let logs = self.logs.clone();
                 let Some(group) = self.registry.find(HubId(hub), kind, text(&logs, name)) else { return };
                 let excluded = self.excluded_slots(excluded);
-                self.fans.record(&mut self.holdings, Crowd::Group(group), runs, &excluded);
+                self.record_runs(Crowd::Group(group), runs, &excluded);
             }
             Note::One { to, runs } => {
                 if let Some(slot) = self.resolve(to).filter(|&slot| self.is_member(slot)) {
                     self.catch_up(slot);
                     let run = runs[variation(self.slots.hot(slot).binary)];
-                    self.counters.deliveries_total.add(u64::from(run.flags & Extent::CONTINUES == 0));
-                    self.owe(slot, run);
+                    self.counters.deliveries_total.add(1);
+                    match self.pieces(run) {
+                        None => self.owe(slot, run),
+                        Some(pieces) => pieces.into_iter().for_each(|piece| self.owe(slot, piece)),
+                    }
                 }
             }
             Note::Membership { who, join, name } => {
@@ -262,6 +312,27 @@ impl Switchboard {
             Note::Close { who, allow_reconnect } => self.close_connection(who, allow_reconnect),
             Note::Evict { segment } => self.evict(segment),
         }
+    }
+
+    /// A message from another shard, whole, whatever the number of its pieces.
+    fn record_runs(&mut self, crowd: Crowd, runs: [Extent; 2], excluded: &[Slot]) {
+        let pieces = [self.pieces(runs[0]), self.pieces(runs[1])];
+        let [None, None] = &pieces else {
+            let pieces = [0, 1].map(|v| pieces[v].clone().unwrap_or_else(|| vec![runs[v]]));
+            for part in 0..pieces[0].len().max(pieces[1].len()) {
+                let piece = |v: usize| pieces[v].get(part).copied().unwrap_or_default();
+                self.fans.record(&mut self.holdings, crowd, [piece(0), piece(1)], excluded);
+            }
+            return;
+        };
+        self.fans.record(&mut self.holdings, crowd, runs, excluded);
+    }
+
+    /// The pieces of a message that is given as a list of them.
+    fn pieces(&self, run: Extent) -> Option<Vec<Extent>> {
+        let bytes = (run.flags & Extent::LISTED != 0).then(|| self.logs.bytes(run))?;
+        let (pieces, _) = bytes.as_chunks::<{ Extent::BYTES }>();
+        Some(pieces.iter().map(|piece| Extent::from_bytes(*piece)).collect())
     }
 
     fn excluded_slots(&self, span: Span) -> Vec<Slot> {

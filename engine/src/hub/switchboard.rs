@@ -24,6 +24,7 @@ use crate::ids::{IdKeys, IdMint};
 use crate::interconnect::{Sender, Sleepers};
 use crate::io::Slot;
 use crate::limits::Limits;
+use crossbeam_utils::CachePadded;
 use fanfare_protocol::cursor::Sink;
 use fanfare_protocol::error::CloseCode;
 use fanfare_protocol::hub::Format;
@@ -72,6 +73,8 @@ pub struct Shared {
     pub counters: Vec<Arc<SharedCounters>>,
     /// New connections are turned away.
     pub draining: AtomicBool,
+    /// Shards that went to sleep while notes of theirs waited for room.
+    pub backed_up: Box<[CachePadded<AtomicBool>]>,
     /// The first shard's clock when it was made: ids and tokens count from here, and tell nobody how long the host
     /// has been up.
     pub started_us: OnceLock<u64>,
@@ -146,10 +149,11 @@ pub struct Switchboard {
     pub(crate) fans: Fans,
     pub(crate) crowd_scratch: Vec<Slot>,
     pub(crate) legs_scratch: Vec<Leg>,
+    pub(crate) notes_scratch: Vec<(u8, Note)>,
     /// With fewer segments free, the oldest held one is taken from its readers.
     pub(crate) log_low_water: usize,
-    /// The segment that is being taken.
-    pub(crate) evicting: Option<SegmentId>,
+    /// The segment that is being taken, and when to ask again.
+    pub(crate) evicting: Option<(SegmentId, u64)>,
     /// One per shard; `None` in our own place.
     pub(crate) senders: Vec<Option<Sender<Note>>>,
     /// Shards that were sent notes in this turn, one bit each.
@@ -162,12 +166,16 @@ pub struct Switchboard {
     /// Connections to read from in the next turn.
     pub(crate) retry: Vec<ConnRef>,
     /// Connections over their bounds: the slow policy acts on them after the flush.
-    pub(crate) over: Vec<Slot>,
+    pub(crate) over: Vec<ConnRef>,
+    /// Connections that held this segment when it was to be taken from them.
+    pub(crate) evicted: Vec<(ConnRef, SegmentId)>,
     /// Connections whose held invocations may go on.
     pub(crate) unheld: Vec<ConnRef>,
     /// Connections whose outbox has become empty and somebody waits for it.
     pub(crate) drained: Vec<ConnRef>,
     pub(crate) drained_work: HashMap<ConnRef, Vec<Continuation>>,
+    /// All of them.
+    drained_works: usize,
     pub(crate) timers: BinaryHeap<Timer>,
     timer_serial: u64,
 }
@@ -219,18 +227,21 @@ impl Switchboard {
             fans: Fans::default(),
             crowd_scratch: Vec::new(),
             legs_scratch: Vec::new(),
+            notes_scratch: Vec::new(),
             senders,
             noted: 0,
             dirty: Vec::new(),
             closing: Vec::new(),
             retry: Vec::new(),
             over: Vec::new(),
+            evicted: Vec::new(),
             timings: crate::shard::timings(&shared.endpoints),
             log_low_water: (shared.logs.segments() as usize / 8).clamp(3, 32),
             evicting: None,
             unheld: Vec::new(),
             drained: Vec::new(),
             drained_work: HashMap::new(),
+            drained_works: 0,
             timers: BinaryHeap::new(),
             timer_serial: 0,
             limits,
@@ -289,6 +300,7 @@ impl Switchboard {
         if !self.over.is_empty() && self.slots.cold(slot).close_reason == CloseReason::SlowClient as u8 {
             return;
         }
+        let reference = self.reference(slot);
         let (hot, runs) = self.slots.outbox(slot);
         if run.is_empty() || matches!(hot.state, State::Free | State::Closing) {
             return;
@@ -296,15 +308,19 @@ impl Switchboard {
         if outbox::is_clear(hot) {
             hot.progress_tick = tick.0;
         }
+        // Only of a client whose socket is full can one say that it does not read: what was said in one turn has not
+        // been offered to the kernel yet.
+        let full = hot.flags.has(Flags::POLL_OUT_ARMED);
         let over = hot.owed_bytes as usize + run.len as usize > self.limits.outbox_bytes_max;
-        if over && !outbox::is_clear(hot) && !outbox::is_mid_message(hot, runs) {
+        if full && over && !outbox::is_mid_message(hot, runs) {
+            self.counters.dropped_slow_total.add(u64::from(run.count));
             self.slots.cold_mut(slot).close_reason = CloseReason::SlowClient as u8;
-            self.over.push(slot);
+            self.over.push(reference);
             return;
         }
         outbox::push(hot, runs, &mut self.holdings, run);
-        if hot.more != 0 && outbox::run_count(hot, runs) > self.limits.outbox_runs_max {
-            self.over.push(slot);
+        if full && hot.more != 0 && outbox::run_count(hot, runs) > self.limits.outbox_runs_max {
+            self.over.push(reference);
         }
         self.make_dirty(slot);
         self.judge_lateness(slot);
@@ -315,9 +331,9 @@ impl Switchboard {
     pub(crate) fn judge_lateness(&mut self, slot: Slot) {
         let soft = self.limits.outbox_soft_bytes as u32;
         let hot = self.slots.hot_mut(slot);
-        if hot.owed_bytes > soft && hot.flags.has(Flags::POLL_OUT_ARMED) && !hot.flags.has(Flags::SLOW) {
+        if hot.owed_bytes > soft && hot.flags.has(Flags::POLL_OUT_ARMED) {
+            self.counters.slow_connections.add(u64::from(!hot.flags.has(Flags::SLOW)));
             hot.flags.set(Flags::SLOW | Flags::PAUSED);
-            self.counters.slow_connections.add(1);
         }
     }
 
@@ -363,10 +379,9 @@ impl Switchboard {
         }
     }
 
-    /// Bytes owed to clients that are behind, for the gauge.
-    pub(crate) fn count_owed(&mut self) {
-        let owed = (0..self.slots.len()).map(|index| u64::from(self.slots.hot(Slot(index as u32)).owed_bytes)).sum();
-        self.counters.outbox_bytes.set(owed);
+    /// Bytes owed to the clients in these slots, for the gauge.
+    pub(crate) fn owed_bytes(&self, slots: std::ops::Range<usize>) -> u64 {
+        slots.map(|index| u64::from(self.slots.hot(Slot(index as u32)).owed_bytes)).sum()
     }
 
     pub(crate) fn write_private(&mut self, format: Format, message: &Outgoing<'_>) -> Result<Extents, TellError> {
@@ -464,7 +479,24 @@ impl Switchboard {
             let slot = Slot(index as u32);
             let (hot, runs) = self.slots.outbox(slot);
             if hot.owed_bytes > 0 && outbox::touches(hot, runs, segment) {
-                self.over.push(slot);
+                let reference = self.reference(slot);
+                self.evicted.push((reference, segment));
+            }
+        }
+    }
+
+    /// Gives up whoever is over its bounds, and whoever still holds what was to be taken from it.
+    pub(crate) fn act_on_slow(&mut self) {
+        for connection in std::mem::take(&mut self.over) {
+            if let Some(slot) = self.resolve(connection) {
+                self.drop_slow(slot);
+            }
+        }
+        for (connection, segment) in std::mem::take(&mut self.evicted) {
+            let Some(slot) = self.resolve(connection) else { continue };
+            let (hot, runs) = self.slots.outbox(slot);
+            if outbox::touches(hot, runs, segment) {
+                self.drop_slow(slot);
             }
         }
     }
@@ -487,8 +519,10 @@ impl Switchboard {
         self.counters.connections_open.add(1);
         self.counters.opened_total.add(1);
         let user = self.slots.cold(slot).user;
-        if user != 0 {
-            self.join_user(slot, user);
+        if user != 0 && !self.join_user(slot, user) {
+            // To let it in as nobody in particular would give it another's rights, or none.
+            let text = "Connection closed: the server has no room for another user (limits.groups_max, limits.name_bytes_max).";
+            return self.farewell(slot, CloseReason::Overload, Some((Some(text), true)), CloseCode::NORMAL);
         }
         let host = self.hosts[hub.0 as usize].clone();
         let outcome = host.connected(&mut Context::new(self, slot));
@@ -500,15 +534,17 @@ impl Switchboard {
     }
 
     /// Until it is admitted, a connection's user id is kept with the requests; from then on it names a group.
-    fn join_user(&mut self, slot: Slot, handle: u32) {
+    fn join_user(&mut self, slot: Slot, handle: u32) -> bool {
         self.slots.cold_mut(slot).user = 0;
-        let Some(id) = self.requests.remove(handle) else { return };
-        let Ok(id) = std::str::from_utf8(&id) else { return };
-        if self.join_named(slot, NameKind::User, id).is_ok() {
-            let hub = self.hub_of(self.slots.hot(slot).endpoint);
-            let group = self.registry.find(hub, NameKind::User, id);
-            self.slots.cold_mut(slot).user = group.map_or(0, |group| group.0);
+        let Some(id) = self.requests.remove(handle) else { return false };
+        let Ok(id) = std::str::from_utf8(&id) else { return false };
+        if self.join_named(slot, NameKind::User, id).is_err() {
+            return false;
         }
+        let hub = self.hub_of(self.slots.hot(slot).endpoint);
+        let group = self.registry.find(hub, NameKind::User, id);
+        self.slots.cold_mut(slot).user = group.map_or(0, |group| group.0);
+        true
     }
 
     /// The user id of a member.
@@ -576,12 +612,11 @@ impl Switchboard {
         loop {
             let hot = self.slots.hot_mut(slot);
             let Some(last) = self.registry.memberships(hot.groups).last().map(|m| m.group) else { break };
-            let change = self.registry.leave(&mut hot.groups, binary, last);
+            let Some(change) = self.registry.leave_last(&mut hot.groups, binary) else { break };
             self.after_leaving(last, change);
         }
         self.counters.connections_open.sub(1);
-        let reference = self.reference(slot);
-        self.drained_work.remove(&reference);
+        self.take_drained_work(slot);
         let host = self.hosts[hub.0 as usize].clone();
         host.disconnected(&mut Context::new(self, slot), reason);
     }
@@ -769,21 +804,27 @@ impl Switchboard {
         self.timers.peek().map(|timer| timer.due_us)
     }
 
-    /// Runs what is due.
+    /// Runs what is due. What that puts off in turn waits for the next turn, however soon it is due.
     pub(crate) fn run_timers(&mut self) {
+        let last = self.timer_serial;
+        let mut later = Vec::new();
         while self.timers.peek().is_some_and(|timer| timer.due_us <= self.now_us) {
             let Some(timer) = self.timers.pop() else { break };
-            if let Some(slot) = self.resolve(timer.connection).filter(|&slot| self.is_member(slot)) {
+            if timer.serial > last {
+                later.push(timer);
+            } else if let Some(slot) = self.resolve(timer.connection).filter(|&slot| self.is_member(slot)) {
                 (timer.work)(&mut Context::new(self, slot));
             }
         }
+        self.timers.extend(later);
     }
 
     /// Runs `work` for the connection once it owes its client nothing. `Err`: too much is waiting already.
     pub(crate) fn run_when_drained(&mut self, slot: Slot, work: Continuation) -> Result<(), Continuation> {
-        if self.drained_work.len() >= self.limits.continuations_max {
+        if self.drained_works >= self.limits.continuations_max || !self.is_member(slot) {
             return Err(work);
         }
+        self.drained_works += 1;
         let reference = self.reference(slot);
         self.drained_work.entry(reference).or_default().push(work);
         let hot = self.slots.hot_mut(slot);
@@ -794,6 +835,14 @@ impl Switchboard {
         Ok(())
     }
 
+    /// What waits for the connection's outbox to become empty.
+    fn take_drained_work(&mut self, slot: Slot) -> Vec<Continuation> {
+        let reference = self.reference(slot);
+        let works = self.drained_work.remove(&reference).unwrap_or_default();
+        self.drained_works -= works.len();
+        works
+    }
+
     /// Runs what waited for empty outboxes, once each per call: what it starts waits for the next.
     pub(crate) fn run_drained(&mut self) {
         for connection in std::mem::take(&mut self.drained) {
@@ -802,7 +851,7 @@ impl Switchboard {
             if !outbox::is_clear(hot) || !hot.flags.take(Flags::NOTIFY_DRAINED) {
                 continue;
             }
-            for work in self.drained_work.remove(&connection).unwrap_or_default() {
+            for work in self.take_drained_work(slot) {
                 if self.is_member(slot) {
                     work(&mut Context::new(self, slot));
                 }

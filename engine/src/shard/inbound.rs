@@ -2,6 +2,7 @@
 
 use crate::buf::RecvPool;
 use crate::conn::endpoint::{EchoOptions, Service};
+use crate::conn::outbox;
 use crate::conn::partial::{Body, Partial};
 use crate::conn::slots::{Flags, State};
 use crate::event::CloseReason;
@@ -11,7 +12,7 @@ use crate::hub::directory::ConnRef;
 use crate::hub::host::{Answer, ClientMessage, HandlerError};
 use crate::hub::switchboard::Switchboard;
 use crate::io::Slot;
-use crate::limits::LINGER_BYTES_MAX;
+use crate::limits::{ANSWER_RUNS_MAX, LINGER_BYTES_MAX};
 use fanfare_protocol::cursor::Progress;
 use fanfare_protocol::error::{CloseCode, HttpError};
 use fanfare_protocol::http::body::{BodyDecoder, BodyPiece};
@@ -44,6 +45,13 @@ impl Switchboard {
         self.counters.bytes_received_total.add(u64::from(len));
         let bytes = pool.slice_mut(buffer, len);
         self.handle_slice(slot, bytes);
+        // Whoever asks faster than it takes the answers is not read from until it has taken most of them.
+        let soft = self.limits.outbox_soft_bytes;
+        let (hot, runs) = self.slots.outbox(slot);
+        let owes_much = hot.owed_bytes as usize > soft || outbox::run_count(hot, runs) > ANSWER_RUNS_MAX;
+        if owes_much && matches!(hot.state, State::Http | State::Handshake | State::Open | State::Echo) {
+            hot.flags.set(Flags::PAUSED);
+        }
     }
 
     fn handle_slice(&mut self, slot: Slot, bytes: &mut [u8]) {
@@ -103,6 +111,11 @@ impl Switchboard {
     pub(crate) fn handle_end(&mut self, slot: Slot) {
         match self.slots.hot(slot).state {
             State::Farewell => self.peer_done(slot),
+            // It may have asked and finished: what it is owed goes out first.
+            State::Http if self.slots.hot(slot).owed_bytes > 0 => {
+                self.farewell(slot, CloseReason::HttpDone, None, CloseCode::NORMAL);
+                self.peer_done(slot);
+            }
             State::Http => self.hang_up(slot, CloseReason::HttpDone),
             _ => self.hang_up(slot, CloseReason::Lost),
         }
@@ -412,7 +425,6 @@ impl Switchboard {
         match length.and_then(|length| length.map(|n| decode_one(format, &bytes[..n]).map(|m| (m, n))).transpose()) {
             Ok(None) => Some(0),
             Ok(Some((message, used))) => {
-                self.counters.messages_received_total.add(1);
                 let tick = self.tick();
                 let is_ping = matches!(message, Message::Ping);
                 self.slots.hot_mut(slot).session.handle_message(tick, is_ping);
@@ -435,10 +447,11 @@ impl Switchboard {
                 self.farewell(slot, CloseReason::Normal, Some((None, false)), CloseCode::NORMAL);
             }
             Message::Invocation { .. } if self.must_wait(slot) || !partial.held.is_empty() => {
-                self.hold(slot, partial, raw)
+                return self.hold(slot, partial, raw);
             }
             _ => self.dispatch_to_host(slot, message, raw),
         }
+        self.counters.messages_received_total.add(1);
     }
 
     /// Whether as many invocations of this client run as may run, or others wait already.
@@ -463,7 +476,7 @@ impl Switchboard {
             _ => (None, ""),
         };
         let counts = matches!(message, Message::Invocation { .. }) && host.serializes();
-        self.counters.invocations_total.add(1);
+        self.counters.invocations_total.add(u64::from(!target.is_empty()));
         let format = self.format(slot);
         let mut cx = Context::for_invocation(self, slot, (id, target), counts);
         let answer = host.message(&mut cx, &ClientMessage { raw, format, message });
@@ -512,7 +525,7 @@ impl Switchboard {
         let mut partial = self.take_partial(slot);
         let held = std::mem::take(&mut partial.held);
         let mut at = 0;
-        while at < held.len() && !self.must_wait(slot) {
+        while at < held.len() && !self.must_wait(slot) && self.slots.hot(slot).state == State::Open {
             match self.handle_message(slot, &mut partial, &held[at..], 0) {
                 Some(used) if used > 0 => at += used,
                 _ => break,
@@ -531,9 +544,15 @@ impl Switchboard {
 
     /// Reads from a connection again, if nothing else speaks against it.
     pub(crate) fn unpause(&mut self, slot: Slot) {
-        let soft = self.limits.outbox_soft_bytes as u32;
+        let soft = self.limits.outbox_soft_bytes;
+        let tick = self.tick();
+        let (hot, runs) = self.slots.outbox(slot);
+        let owes_little = hot.owed_bytes as usize <= soft / 2 && outbox::run_count(hot, runs) <= ANSWER_RUNS_MAX / 2;
+        let held = self.slots.partials.get(self.slots.hot(slot).partial).map_or(0, |partial| partial.held.len());
         let hot = self.slots.hot_mut(slot);
-        if hot.owed_bytes <= soft && hot.flags.take(Flags::PAUSED) {
+        if owes_little && held <= self.limits.held_bytes_max / 2 && hot.flags.take(Flags::PAUSED) {
+            // It could not be heard until now, and is not to blame for its silence.
+            hot.session.handle_message(tick, false);
             self.want_read(slot);
         }
     }

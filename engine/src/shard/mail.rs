@@ -5,22 +5,50 @@ use crate::interconnect::Sender;
 use crate::io::Io;
 use crate::limits::{COMMANDS_PER_TURN, NOTES_PER_TURN};
 use crate::shard::Shard;
+use std::sync::atomic::{Ordering, fence};
 
 impl<I: Io> Shard<I> {
     /// Whether anything waits for us, looked at after we said that we are about to sleep.
     pub(super) fn has_mail(&self) -> bool {
-        let backed_up = self.board.senders.iter().flatten().any(Sender::is_backed_up);
         let notes = self.receivers.iter().flatten().any(|receiver| !receiver.is_empty());
-        backed_up || notes || !self.board.shared.mailboxes[self.board.shard as usize].is_empty()
+        notes || !self.board.shared.mailboxes[self.board.shard as usize].is_empty()
+    }
+
+    /// Whether notes of ours wait for room in another shard's ring.
+    pub(super) fn is_backed_up(&self) -> bool {
+        self.board.senders.iter().flatten().any(Sender::is_backed_up)
+    }
+
+    /// Whether a ring that notes of ours wait for has room by now.
+    pub(super) fn has_room(&self) -> bool {
+        self.board.senders.iter().flatten().any(|sender| sender.is_backed_up() && sender.has_room())
     }
 
     pub(super) fn take_notes(&mut self) {
-        for receiver in self.receivers.iter_mut().flatten() {
+        let mut taken_from = 0u64;
+        for (shard, receiver) in self.receivers.iter_mut().enumerate() {
+            let Some(receiver) = receiver else { continue };
             for _ in 0..NOTES_PER_TURN {
                 let Some(note) = receiver.peek() else { break };
                 // What is kept of the sender's log is held before the note's place is given back.
                 self.board.handle_note(&note);
                 receiver.advance();
+                taken_from |= 1 << shard;
+            }
+        }
+        self.tell_of_room(taken_from);
+    }
+
+    /// Wakes those whose notes waited for the room that there is now. Against `Shard::wait`, which says that it waits
+    /// and then looks for room: with a fence on both sides one of the two sees the other.
+    fn tell_of_room(&mut self, taken_from: u64) {
+        if taken_from == 0 {
+            return;
+        }
+        fence(Ordering::SeqCst);
+        for (shard, backed_up) in self.board.shared.backed_up.iter().enumerate() {
+            if taken_from >> shard & 1 == 1 && backed_up.load(Ordering::Relaxed) {
+                self.board.noted |= 1 << shard;
             }
         }
     }

@@ -15,10 +15,11 @@ use crate::hub::publisher::Order;
 use crate::hub::switchboard::{Shared, Switchboard};
 use crate::interconnect::{Receiver, Sender};
 use crate::io::{Completion, Errno, Generation, Io, IoCounters, Received, Slot, Wait};
-use crate::limits::{self, READ_ROUNDS_MAX};
+use crate::limits::{self, READ_ROUNDS_MAX, READ_ROUNDS_US_MAX};
 use outbound::Flights;
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use sweep::Sweeper;
 pub(crate) use sweep::timings;
 
@@ -57,6 +58,7 @@ pub(crate) struct Shard<I: Io> {
     /// Receives queued because the socket said there is more.
     more_reads: u32,
     read_rounds: u32,
+    reading_since_us: u64,
     sweeper: Sweeper,
     phase: Phase,
     accept_armed: bool,
@@ -98,6 +100,7 @@ impl<I: Io> Shard<I> {
             resumed: VecDeque::new(),
             more_reads: 0,
             read_rounds: 0,
+            reading_since_us: 0,
             phase: Phase::Running,
             accept_armed: true,
             accept_at_us: None,
@@ -126,6 +129,8 @@ impl<I: Io> Shard<I> {
 
         let completions = std::mem::take(&mut self.completions);
         self.land(&completions);
+        // Before those that have just been read from: whoever found no buffer gets the first one.
+        self.read_again();
         self.handle_completions(&completions);
         self.completions = completions;
 
@@ -141,7 +146,6 @@ impl<I: Io> Shard<I> {
             self.flush();
         }
         self.close_closing();
-        self.read_again();
         self.board.stamp_log();
         self.keep_log_free();
         self.publish_counters();
@@ -164,8 +168,11 @@ impl<I: Io> Shard<I> {
             // Deferred items beyond those that one enter runs by itself are there already: ask, do not wait.
             return Wait { want: BUSY_WANT.max(events as u32), min_wait_us: 0, deadline_us: self.board.now_us };
         }
+        // Readers of full rings wake whoever says that its notes wait for room.
+        let backed_up = self.is_backed_up();
+        self.board.shared.backed_up[self.board.shard as usize].store(backed_up, Ordering::SeqCst);
         self.board.shared.sleepers.about_to_sleep(self.board.shard);
-        if self.has_mail() {
+        if self.has_mail() || (backed_up && self.has_room()) {
             self.board.shared.sleepers.awake(self.board.shard);
             return now;
         }
@@ -181,6 +188,7 @@ impl<I: Io> Shard<I> {
             && board.drained.is_empty()
             && board.unheld.is_empty()
             && board.over.is_empty()
+            && board.evicted.is_empty()
             && self.resumed.is_empty())
     }
 
@@ -325,7 +333,11 @@ impl<I: Io> Shard<I> {
         }
         let reading = self.more_reads > 0 && !self.board.fans.is_empty();
         let small = self.board.fans.pending_bytes() < self.board.limits.outbox_soft_bytes;
-        if reading && small && self.read_rounds < READ_ROUNDS_MAX {
+        if self.read_rounds == 0 {
+            self.reading_since_us = self.board.now_us;
+        }
+        let soon = self.board.now_us - self.reading_since_us < READ_ROUNDS_US_MAX;
+        if reading && small && soon && self.read_rounds < READ_ROUNDS_MAX {
             self.read_rounds += 1;
             return false;
         }

@@ -48,7 +48,7 @@ impl<I: Io> Shard<I> {
         self.flights.list.clear();
         self.board.spread(&mut self.ready);
         // Before any send is queued: what a queued send reads must stay held until the kernel has taken it.
-        self.act_on_slow();
+        self.board.act_on_slow();
         for (slots, run) in self.ready.slots.iter().zip(self.ready.runs) {
             if !slots.is_empty() {
                 let tag = self.flights.begin(Flight::Fan(run), slots.len());
@@ -58,6 +58,7 @@ impl<I: Io> Shard<I> {
         self.ready.slots.iter_mut().for_each(Vec::clear);
         for _ in 0..RESUMED_PER_TURN.min(self.resumed.len()) {
             if let Some(slot) = self.resumed.pop_front() {
+                self.board.slots.cold_mut(slot).resumed = false;
                 self.send_outbox(slot);
             }
         }
@@ -69,12 +70,6 @@ impl<I: Io> Shard<I> {
         // What the loop itself has made dirty again (sent from pages, more to go) keeps the new list.
         if self.board.dirty.is_empty() {
             self.board.dirty = dirty;
-        }
-    }
-
-    fn act_on_slow(&mut self) {
-        for slot in std::mem::take(&mut self.board.over) {
-            self.board.drop_slow(slot);
         }
     }
 
@@ -199,6 +194,9 @@ impl<I: Io> Shard<I> {
         } else {
             self.board.make_dirty(slot);
         }
+        if self.board.slots.hot(slot).flags.has(Flags::PAUSED) {
+            self.board.unpause(slot);
+        }
     }
 
     fn wait_for_room(&mut self, slot: Slot) {
@@ -241,7 +239,9 @@ impl<I: Io> Shard<I> {
     pub(super) fn writable(&mut self, slot: Slot, generation: Generation) {
         let Some(hot) = self.board.slots.live(slot, generation) else { return };
         hot.flags.clear(Flags::POLL_OUT_ARMED);
-        self.resumed.push_back(slot);
+        if !std::mem::replace(&mut self.board.slots.cold_mut(slot).resumed, true) {
+            self.resumed.push_back(slot);
+        }
     }
 
     // -- from the log's pages -------------------------------------------------------------------------------------

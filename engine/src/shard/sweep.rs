@@ -20,6 +20,10 @@ const STEP_US: u64 = 100_000;
 const STEPS: usize = 10;
 /// Microseconds between two looks at an empty table.
 const IDLE_STEP_US: u64 = 1_000_000;
+/// More fans than one turn can have: an older stamp says no more than one of this age.
+const STAMP_AGE_MAX: u32 = 1 << 30;
+/// A segment that is still held so long after it was to be taken is asked for again.
+const EVICT_AGAIN_US: u64 = 10_000;
 /// A lent descriptor is taken back after so long without need of it.
 const LENT_QUIET_TICKS: u16 = 100;
 
@@ -30,11 +34,13 @@ pub(super) struct Sweeper {
     step: usize,
     /// The pings of this step: written once, owed by all.
     pings: [Option<Extent>; 2],
+    /// What the clients in each tenth of the table were owed when it was last swept.
+    owed_bytes: [u64; STEPS],
 }
 
 impl Sweeper {
     pub(super) fn new(now_us: u64) -> Self {
-        Self { next_us: now_us + STEP_US, step: 0, pings: [None; 2] }
+        Self { next_us: now_us + STEP_US, step: 0, pings: [None; 2], owed_bytes: [0; STEPS] }
     }
 
     /// When the next step is due.
@@ -65,7 +71,8 @@ impl<I: Io> Shard<I> {
         for index in from..to {
             self.sweep_slot(Slot(index as u32));
         }
-        self.board.count_owed();
+        self.sweeper.owed_bytes[step] = self.board.owed_bytes(from..to);
+        self.board.counters.outbox_bytes.set(self.sweeper.owed_bytes.iter().sum());
     }
 
     fn sweep_slot(&mut self, slot: Slot) {
@@ -75,9 +82,9 @@ impl<I: Io> Shard<I> {
         if matches!(hot.state, State::Free | State::Closing) {
             return;
         }
-        if self.board.fans.is_empty() {
-            // Stamps are compared by distance: none may grow old enough to look new.
-            hot.fan_stamp = stamp;
+        // Stamps are compared by distance: none may grow old enough to look new.
+        if stamp.wrapping_sub(hot.fan_stamp) > STAMP_AGE_MAX {
+            hot.fan_stamp = stamp.wrapping_sub(STAMP_AGE_MAX);
         }
         let since_progress = tick.since(Tick(hot.progress_tick));
         if outbox::is_clear(hot) {
@@ -107,6 +114,8 @@ impl<I: Io> Shard<I> {
             Some(Timeout::HandshakeTimeout) => {
                 self.board.refuse_handshake(slot, "Handshake was canceled.", CloseReason::HandshakeTimeout);
             }
+            // What it may have said lies unread in its socket.
+            Some(Timeout::ClientTimeout) if hot.flags.has(Flags::PAUSED) => {}
             Some(Timeout::ClientTimeout) => {
                 let text = "Client hasn't sent a message/ping within the configured ClientTimeoutInterval.";
                 self.board.time_out(slot, text);
@@ -182,13 +191,16 @@ impl<I: Io> Shard<I> {
     pub(super) fn keep_log_free(&mut self) {
         self.board.retire();
         if self.board.owner.free() >= self.board.log_low_water {
+            self.board.evicting = None;
             return;
         }
         let Some(segment) = self.board.owner.oldest_held() else { return };
-        if self.board.evicting == Some(segment) {
+        let now_us = self.board.now_us;
+        // Whoever holds it was told; some may have come to hold it only since.
+        if self.board.evicting.is_some_and(|(last, again_us)| last == segment && now_us < again_us) {
             return;
         }
-        self.board.evicting = Some(segment);
+        self.board.evicting = Some((segment, now_us + EVICT_AGAIN_US));
         self.board.evict_everywhere(segment);
     }
 }
