@@ -587,8 +587,13 @@ fn prepare(
     ring_fds: Arc<RingFds>,
 ) -> Result<(Uring, RecvPool, Vec<SocketAddr>), StartError> {
     if let Some(core) = seat.core {
-        pin_to_core(core)
-            .map_err(|error| StartError::Config(format!("shard {} on core {core}: {error}", seat.number)))?;
+        pin_to_core(core).map_err(|error| {
+            StartError::Config(format!(
+                "shard {} cannot run on core {core} ({error}); this process may use the cores {}",
+                seat.number,
+                allowed_cores().iter().map(usize::to_string).collect::<Vec<_>>().join(", ")
+            ))
+        })?;
     }
     let pool = RecvPool::new(limits::RECV_BUFFERS, limits::RECV_BUFFER_BYTES as u32);
     let options = UringOptions {

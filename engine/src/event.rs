@@ -110,6 +110,8 @@ catalogue! {
     outbox_bytes,
     /// Messages not delivered because the connection was closed as slow.
     dropped_slow_total,
+    /// Messages not delivered because the connection ended otherwise: lost, stopped, out of time.
+    dropped_closed_total,
     /// Publishes refused because the log was full.
     log_full_total,
     /// Segments evicted under slow readers.

@@ -93,7 +93,8 @@ impl Client {
             }
             let mut bytes = [0; 4096];
             let n = self.stream.read(&mut bytes).unwrap();
-            assert_ne!(n, 0, "the server has closed; pending: {:?}", self.pending);
+            let tail = self.pending.get(self.pending.len().saturating_sub(200)..);
+            assert_ne!(n, 0, "the server has closed; pending: {tail:?}");
             for event in self.decoder.handle_bytes(&mut bytes[..n]) {
                 if let Event::Data { payload, .. } = event.unwrap() {
                     self.pending.push_str(std::str::from_utf8(payload).unwrap());
@@ -360,4 +361,80 @@ fn what_is_too_large_to_publish_is_refused_where_it_is_published() {
     let text = "x".repeat(17 << 20);
     let error = engine.publisher().all("hub").send("m", &Payload::Values(&[Value::from(text.as_str())])).unwrap_err();
     assert!(matches!(error, fanfare_engine::PublishError::TooLarge { bytes_max: 16_777_216, .. }), "{error}");
+}
+
+/// The way a crowd comes back: all upgrade before anybody has shaken hands.
+#[test]
+fn room_is_counted_from_the_upgrade() {
+    let limits = Limits { connections_max: 5, ..Limits::default() };
+    let builder = Engine::builder().shards(2).listen("127.0.0.1:0").hub("hub", HubOptions::default(), Relay);
+    let engine = builder.limits(limits).start().unwrap();
+    let upgrade = "GET /hub HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+                   Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+    let mut streams: Vec<TcpStream> = Vec::new();
+    let mut answers = Vec::new();
+    for _ in 0..20 {
+        let mut stream = TcpStream::connect(engine.local_addrs()[0]).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        stream.write_all(upgrade.as_bytes()).unwrap();
+        let mut status = [0; 12];
+        stream.read_exact(&mut status).unwrap();
+        answers.push(String::from_utf8(status.to_vec()).unwrap());
+        streams.push(stream);
+    }
+    let let_in = answers.iter().filter(|answer| *answer == "HTTP/1.1 101").count();
+    assert_eq!((let_in, answers.len() - let_in), (5, 15), "{answers:?}");
+    assert!(answers[5..].iter().all(|answer| answer == "HTTP/1.1 503"), "{answers:?}");
+}
+
+/// A hundred kilobytes at a time, on shards that say other things in between: no stream is torn.
+#[test]
+fn messages_in_pieces_stay_whole_between_shards() {
+    // The readers here are threads on few cores: none is to be given up.
+    let limits = Limits { connections_max: 50, outbox_bytes_max: 64 << 20, ..Limits::default() };
+    let builder = Engine::builder().shards(3).listen("127.0.0.1:0").hub("hub", HubOptions::default(), Relay);
+    let engine = builder.limits(limits).start().unwrap();
+    let mut clients: Vec<Client> = (0..12).map(|_| Client::connect(engine.local_addrs()[0])).collect();
+    let publishers: Vec<_> = (0..3).map(|_| engine.publisher()).collect();
+    let text = "0123456789abcdef".repeat(100_000 / 16);
+    let speaking = std::thread::spawn(move || {
+        for n in 0..60 {
+            let large = [Value::from(text.as_str())];
+            let payload = Payload::Values(&large);
+            let small = [Value::from(n)];
+            for publisher in &publishers {
+                while let Err(error) = publisher.all("hub").send("m", &payload) {
+                    assert!(matches!(error, fanfare_engine::PublishError::Full), "{error}");
+                    std::thread::yield_now();
+                }
+                let _ = publisher.all("hub").send("n", &Payload::Values(&small));
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    });
+    let reading: Vec<_> = clients
+        .drain(..)
+        .map(|mut client| {
+            std::thread::spawn(move || {
+                let mut large = 0;
+                while large < 180 {
+                    // `next` fails on a torn frame, and so does what is not JSON of the expected shape.
+                    let message = client.next();
+                    let whole = message.starts_with("{\"type\":") && message.ends_with('}');
+                    assert!(whole, "{}", &message[..message.len().min(200)]);
+                    large += usize::from(message.len() > 100_000 && message.contains("\"m\""));
+                }
+            })
+        })
+        .collect();
+    speaking.join().unwrap();
+    reading.into_iter().for_each(|reader| reader.join().unwrap());
+    assert_eq!(engine.metrics().total().publishes_failed_total, 0);
+}
+
+#[test]
+fn a_method_without_a_name_is_refused() {
+    let engine = engine(1);
+    let error = engine.publisher().all("hub").send("", &Payload::Values(&[])).unwrap_err();
+    assert!(matches!(error, fanfare_engine::PublishError::EmptyTarget), "{error}");
 }

@@ -214,7 +214,7 @@ impl Node {
                 "messages_sent": total.deliveries_total + total.private_messages_total,
                 "messages_received": total.messages_received_total,
                 "bytes_sent": total.bytes_sent_total,
-                "dropped": total.dropped_slow_total + total.notes_lost_total,
+                "dropped": total.dropped_slow_total + total.dropped_closed_total + total.notes_lost_total,
                 "slow_connections": total.slow_connections,
                 "outbox_bytes": total.outbox_bytes,
             },

@@ -124,6 +124,13 @@ impl Relay {
             Format::Json => Payload::Ready { json: Some(&rest), messagepack: None },
             Format::MessagePack => Payload::Ready { json: None, messagepack: Some(&rest) },
         };
+        // One rule for every receiver, whoever is there: what has no form in the other format (keys that are no text,
+        // broken text, times of no length) ends stock clients and is not passed on.
+        let other = match call.arguments().format() {
+            Format::Json => Format::MessagePack,
+            Format::MessagePack => Format::Json,
+        };
+        payload.encoded(other).map_err(|error| HandlerError::Hub(format!("Not sent: {error}.")))?;
         send(&target, &payload, &to).map_err(|error| HandlerError::Hub(format!("Not sent: {error}.")))
     }
 }

@@ -75,7 +75,7 @@ impl life::Verb for Serve {
             grouped(total.opened_total),
             grouped(total.messages_received_total),
             grouped(total.deliveries_total + total.private_messages_total),
-            grouped(total.dropped_slow_total + total.notes_lost_total),
+            grouped(total.dropped_slow_total + total.dropped_closed_total + total.notes_lost_total),
         ));
     }
 }

@@ -161,6 +161,8 @@ pub struct Cold {
     pub more_read: bool,
     /// On the list of late connections whose sockets have room again.
     pub resumed: bool,
+    /// Its id is claimed in the directory.
+    pub claimed: bool,
     /// It was given a token by negotiate before it connected.
     pub negotiated: bool,
     /// Our direction ends as soon as everything is sent; then the peer's end is awaited. Its input is not looked at.

@@ -146,7 +146,7 @@ impl Switchboard {
 
     /// Whether this shard keeps its last slots for those that are told so.
     fn is_full(&self) -> bool {
-        self.counters.connections_open.get() as usize >= connections_in(self.slots.capacity())
+        self.claimed >= connections_in(self.slots.capacity())
     }
 
     /// 503 while draining or full.
@@ -266,6 +266,7 @@ impl Switchboard {
         if !self.shared.directory.claim(&id.0, self.reference(slot)) {
             return self.text(head, 409, RefuseReason::Transport, "");
         }
+        self.claimed += 1;
         let request = if options.keep_request { self.requests.insert(raw.into()).unwrap_or(0) } else { 0 };
         let user = identity.user.map_or(0, |user| self.requests.insert(user.into_bytes().into()).unwrap_or(0));
         if let Some(minted_s) = negotiated.and_then(|id| self.mint.minted_s(&id, now_s)) {
@@ -273,6 +274,7 @@ impl Switchboard {
         }
         let cold = self.slots.cold_mut(slot);
         (cold.id, cold.request, cold.user) = (id.0, request, user);
+        cold.claimed = true;
         (cold.negotiated, cold.connected_at_s) = (negotiated.is_some(), now_s);
         self.upgrade(slot, head, State::Handshake)
     }

@@ -300,6 +300,9 @@ impl std::fmt::Debug for Target<'_> {
 impl Target<'_> {
     /// Calls the client method `target`. Never waits: what a client does not read is bounded by its outbox.
     pub fn send(self, target: &str, arguments: &Payload<'_>) -> Result<(), PublishError> {
+        if target.is_empty() {
+            return Err(PublishError::EmptyTarget);
+        }
         let to = match &self.to {
             To::One(one) => &one[..],
             To::Many(many) => many,

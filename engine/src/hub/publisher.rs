@@ -34,6 +34,8 @@ pub enum PublishError {
         /// How many were given.
         given: usize,
     },
+    /// The client method has no name: stock clients end a connection that says so.
+    EmptyTarget,
     /// The arguments cannot be written in a format that somebody needs.
     BadPayload(PayloadError),
     /// The broadcast log is full (`Limits::log_bytes_max`): readers are too slow for what is published.
@@ -53,6 +55,7 @@ impl fmt::Display for PublishError {
             Self::TooManyExcluded { given } => {
                 write!(f, "{given} connections are excluded; {} are possible", crate::hub::route::EXCLUDED_MAX)
             }
+            Self::EmptyTarget => f.write_str("the client method has no name"),
             Self::BadPayload(error) => write!(f, "the arguments cannot be encoded: {error}"),
             Self::LogFull => f.write_str("the broadcast log is full (limits.log_bytes_max)"),
             Self::Stopped => f.write_str("the engine has stopped"),
@@ -490,6 +493,9 @@ pub struct PublishTarget<'p> {
 impl PublishTarget<'_> {
     /// Calls the client method `target`. Never waits. Arguments are copied, unless they are encoded already.
     pub fn send(self, target: &str, arguments: &Payload<'_>) -> Result<(), PublishError> {
+        if target.is_empty() {
+            return Err(PublishError::EmptyTarget);
+        }
         let hub = self.hub.map_err(PublishError::UnknownHub)?;
         if self.to.is_empty() {
             return Ok(());

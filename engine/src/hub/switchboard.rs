@@ -159,6 +159,9 @@ pub struct Switchboard {
     /// Shards that were sent notes in this turn, one bit each.
     pub(crate) noted: u64,
 
+    /// Ids that are claimed for connections of this shard.
+    pub(crate) claimed: usize,
+
     /// Connections to send to at the end of the turn.
     pub(crate) dirty: Vec<Slot>,
     /// Connections to close.
@@ -178,6 +181,8 @@ pub struct Switchboard {
     drained_works: usize,
     pub(crate) timers: BinaryHeap<Timer>,
     timer_serial: u64,
+    /// When timers of connections that have gone were last looked for.
+    timers_sifted_us: u64,
 }
 
 /// Why something could not be said to one connection.
@@ -230,6 +235,7 @@ impl Switchboard {
             notes_scratch: Vec::new(),
             senders,
             noted: 0,
+            claimed: 0,
             dirty: Vec::new(),
             closing: Vec::new(),
             retry: Vec::new(),
@@ -244,6 +250,7 @@ impl Switchboard {
             drained_works: 0,
             timers: BinaryHeap::new(),
             timer_serial: 0,
+            timers_sifted_us: 0,
             limits,
             shared,
         })
@@ -625,7 +632,8 @@ impl Switchboard {
         let reference = self.reference(slot);
         let cold = *self.slots.cold(slot);
         let id = cold.id;
-        if id != [0; 16] {
+        if std::mem::take(&mut self.slots.cold_mut(slot).claimed) {
+            self.claimed -= 1;
             let now_s = self.now_s();
             // A longer life than the token's leaves nothing to remember.
             let token_good =
@@ -708,6 +716,11 @@ impl Switchboard {
         let request = std::mem::take(&mut self.slots.cold_mut(slot).request);
         self.requests.remove(request);
         let (hot, runs) = self.slots.outbox(slot);
+        let lost: u64 = outbox::iter(hot, runs).map(|run| u64::from(run.count)).sum();
+        match reason {
+            CloseReason::SlowClient => self.counters.dropped_slow_total.add(lost),
+            _ => self.counters.dropped_closed_total.add(lost),
+        }
         outbox::clear(hot, runs, &mut self.holdings);
         let (hot, partials) = self.slots.input(slot);
         partials.drop_handle(&mut hot.partial);
@@ -719,14 +732,11 @@ impl Switchboard {
         self.closing.push(slot);
     }
 
-    /// The slow policy: the client is closed. Everything it is owed is counted as dropped.
+    /// The slow policy: the client is closed.
     pub(crate) fn drop_slow(&mut self, slot: Slot) {
-        let (hot, runs) = self.slots.outbox(slot);
-        if matches!(hot.state, State::Closing | State::Free) {
+        if matches!(self.slots.hot(slot).state, State::Closing | State::Free) {
             return;
         }
-        let lost: u64 = outbox::iter(hot, runs).map(|run| u64::from(run.count)).sum();
-        self.counters.dropped_slow_total.add(lost);
         self.slots.cold_mut(slot).close_reason = CloseReason::SlowClient as u8;
         self.hang_up(slot, CloseReason::SlowClient);
     }
@@ -791,12 +801,26 @@ impl Switchboard {
     /// Runs `work` for the connection once `due_us` has come. `Err`: too much is waiting already.
     pub(crate) fn run_at(&mut self, slot: Slot, due_us: u64, work: Continuation) -> Result<(), Continuation> {
         if self.timers.len() >= self.limits.continuations_max {
+            self.forget_timers_of_the_gone();
+        }
+        if self.timers.len() >= self.limits.continuations_max {
             return Err(work);
         }
         self.timer_serial += 1;
         let connection = self.reference(slot);
         self.timers.push(Timer { due_us, serial: self.timer_serial, connection, work });
         Ok(())
+    }
+
+    /// Work of connections that have gone waits until it is due, unless its room is needed. Looked for once a second at
+    /// most: it walks them all.
+    fn forget_timers_of_the_gone(&mut self) {
+        if self.now_us < self.timers_sifted_us + 1_000_000 {
+            return;
+        }
+        self.timers_sifted_us = self.now_us;
+        let timers = std::mem::take(&mut self.timers);
+        self.timers = timers.into_iter().filter(|timer| self.resolve(timer.connection).is_some()).collect();
     }
 
     /// When the earliest continuation is due.

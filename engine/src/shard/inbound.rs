@@ -198,6 +198,9 @@ impl Switchboard {
                 self.answer_http(slot, &answer, head.keep_alive());
             }
             Response::Http(answer) => {
+                if head.header_has_token("expect", "100-continue") {
+                    let _ = self.tell_bytes(slot, b"HTTP/1.1 100 Continue\r\n\r\n");
+                }
                 let decoder = BodyDecoder::new(length, self.limits.body_bytes_max);
                 partial.body = Some(Box::new(Body { decoder, answer, keep_alive: head.keep_alive() }));
             }

@@ -149,6 +149,7 @@ pub(crate) fn render(facts: &Facts<'_>) -> String {
         .sample(&["ping"], total.pings_sent_total);
     page.family(&DROPPED)
         .sample(&["slow_closed"], total.dropped_slow_total)
+        .sample(&["closed"], total.dropped_closed_total)
         .sample(&["core_queue"], total.notes_lost_total);
     per_core(&mut page, &facts.engine.shards);
     page.family(&MEMORY).sample(&["resident"], facts.process.resident_bytes);
