@@ -28,6 +28,8 @@ use failure::Failure;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
+    // Without it everything works, with a larger figure in `top`.
+    let _ = fanfare_engine::io::uring::refuse_huge_pages();
     run().unwrap_or_else(|failure| {
         eprintln!("{failure}");
         ExitCode::from(failure.code().exit_status())

@@ -53,7 +53,11 @@ impl PoolMemory {
         let (ring_layout, buffers_layout) = Self::layouts(entries, buffer_bytes);
         let allocate = |layout: Layout| {
             // SAFETY: neither layout is empty: `RecvPool::new` has checked both factors.
-            NonNull::new(unsafe { alloc_zeroed(layout) }).unwrap_or_else(|| handle_alloc_error(layout))
+            let start = NonNull::new(unsafe { alloc_zeroed(layout) }).unwrap_or_else(|| handle_alloc_error(layout));
+            // Buffers are used in turn, so all of them soon: their pages are taken now, not while somebody waits.
+            // SAFETY: exactly the allocation that was just made.
+            unsafe { start.as_ptr().write_bytes(0, layout.size()) };
+            start
         };
         Self { ring: allocate(ring_layout), buffers: allocate(buffers_layout), entries, buffer_bytes }
     }

@@ -188,6 +188,7 @@ impl Logs {
             shard,
             // Popped from the back: the lowest index first, and later the most recently freed, whose pages are warm.
             free: (0..segments).rev().collect(),
+            warm: vec![false; segments as usize],
             sealed: VecDeque::new(),
             open: 0,
         })
@@ -256,6 +257,8 @@ pub struct SegmentOwner {
     logs: Logs,
     shard: u8,
     free: Vec<u32>,
+    /// Segments that were written since their memory was last given back.
+    warm: Vec<bool>,
     sealed: VecDeque<Sealed>,
     open: u32,
 }
@@ -269,6 +272,7 @@ impl SegmentOwner {
         let header = self.memory().header(id);
         header.written.store(0, Ordering::Relaxed);
         header.lent.store(false, Ordering::Relaxed);
+        self.warm[index as usize] = true;
         self.open += 1;
         Some(id)
     }
@@ -332,16 +336,18 @@ impl SegmentOwner {
         Some(SegmentId::new(self.shard, held.index))
     }
 
-    /// Gives the memory of free segments back to the system, except for `keep` of them. Returns how many it tried.
-    /// For quiet moments: writing a punched segment again costs a page fault per page.
+    /// Gives the memory of free segments back to the system, except for `keep` of them. Returns how many it was that
+    /// had any. For quiet moments: writing a punched segment again costs a page fault per page.
     pub fn trim(&mut self, keep: usize) -> usize {
-        let cold = self.free.len().saturating_sub(keep);
         let memory = &self.logs.memories[self.shard as usize];
-        for &index in &self.free[..cold] {
+        let warm = |index: &u32| self.warm[*index as usize];
+        let cold: Vec<u32> = self.free.iter().copied().filter(warm).collect();
+        let cold = &cold[..cold.len().saturating_sub(keep)];
+        for &index in cold {
             // A failure only means that the memory stays warm.
-            let _ = memory.mapping.punch(index as usize * SEGMENT_BYTES, SEGMENT_BYTES);
+            self.warm[index as usize] = memory.mapping.punch(index as usize * SEGMENT_BYTES, SEGMENT_BYTES).is_err();
         }
-        cold
+        cold.len()
     }
 
     /// The shard whose log this is.

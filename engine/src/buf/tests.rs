@@ -240,9 +240,15 @@ fn lent_segments_can_be_written_again() {
 fn trim_gives_back_cold_segments_only() {
     let logs = Logs::new(1, 4 * SEGMENT_BYTES).unwrap();
     let mut owner = logs.owner(0).unwrap();
-    assert_eq!(owner.trim(1), 3);
-    let taken = owner.take().unwrap();
-    assert_eq!(taken.index(), 0);
+    assert_eq!(owner.trim(0), 0, "nothing was written yet");
+    let taken: Vec<_> = (0..3).map(|_| owner.take().unwrap()).collect();
+    assert_eq!(taken[0].index(), 0);
+    taken[..2].iter().for_each(|&segment| owner.seal(segment));
+    owner.stamp(|_| 0);
+    assert_eq!(owner.retire(|_| 0), 2);
+    assert_eq!(owner.trim(1), 1, "two are free and warm, one is to stay so");
+    assert_eq!(owner.trim(0), 1);
+    assert_eq!(owner.trim(0), 0, "the third is open");
 }
 
 /// Every write goes to a random log, random extents are kept and dropped; kept bytes never change.

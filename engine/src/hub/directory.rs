@@ -36,7 +36,15 @@ impl ConnRef {
     }
 }
 
-/// Ids are encrypted counters: any eight bytes of one are a hash already.
+/// Half an id. Ids are encrypted counters: two of a million connected ones share it with a chance of 1 in 10^7, and
+/// then the later one is refused and comes back with another id.
+type Key = [u8; 8];
+
+fn key_of(id: &[u8; 16]) -> Key {
+    [id[0], id[1], id[2], id[3], id[4], id[5], id[6], id[7]]
+}
+
+/// Any eight bytes of an id are a hash already.
 #[derive(Default)]
 struct IdHasher(u64);
 
@@ -59,8 +67,8 @@ impl Hasher for IdHasher {
 /// Ids whose connection has gone while their token was still good, oldest first, and when each may be forgotten.
 #[derive(Debug, Default)]
 struct Spent {
-    ids: HashSet<[u8; 16], BuildHasherDefault<IdHasher>>,
-    order: VecDeque<(u32, [u8; 16])>,
+    ids: HashSet<Key, BuildHasherDefault<IdHasher>>,
+    order: VecDeque<(u32, Key)>,
 }
 
 /// Spent ids that are remembered per stripe. Beyond it the oldest are forgotten early: their own client could then
@@ -68,7 +76,7 @@ struct Spent {
 const SPENT_PER_STRIPE_MAX: usize = 4096;
 
 impl Spent {
-    fn add(&mut self, id: [u8; 16], now_s: u32, until_s: u32) {
+    fn add(&mut self, id: Key, now_s: u32, until_s: u32) {
         self.forget(now_s);
         if self.order.len() == SPENT_PER_STRIPE_MAX {
             self.pop();
@@ -96,7 +104,7 @@ impl Spent {
 
 #[derive(Debug, Default)]
 struct Stripe {
-    connected: HashMap<[u8; 16], ConnRef, BuildHasherDefault<IdHasher>>,
+    connected: HashMap<Key, ConnRef, BuildHasherDefault<IdHasher>>,
     spent: Spent,
 }
 
@@ -128,7 +136,7 @@ impl Default for Directory {
 
 impl Directory {
     fn stripe(&self, id: &[u8; 16]) -> MutexGuard<'_, Stripe> {
-        // The last byte is not the one that picks the bucket, so stripes and buckets are independent.
+        // The last byte is no part of the key, so stripes and buckets are independent.
         let mutex = &self.stripes[id[15] as usize % STRIPES];
         mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
@@ -137,10 +145,11 @@ impl Directory {
     #[must_use]
     pub fn claim(&self, id: &[u8; 16], connection: ConnRef) -> bool {
         let mut stripe = self.stripe(id);
-        if stripe.spent.ids.contains(id) {
+        let key = key_of(id);
+        if stripe.spent.ids.contains(&key) {
             return false;
         }
-        match stripe.connected.entry(*id) {
+        match stripe.connected.entry(key) {
             Entry::Occupied(_) => false,
             Entry::Vacant(vacant) => {
                 vacant.insert(connection);
@@ -153,8 +162,9 @@ impl Directory {
     /// Lets go of `id` if `connection` has it.
     pub fn release(&self, id: &[u8; 16], connection: ConnRef) {
         let mut stripe = self.stripe(id);
-        if stripe.connected.get(id) == Some(&connection) {
-            stripe.connected.remove(id);
+        let key = key_of(id);
+        if stripe.connected.get(&key) == Some(&connection) {
+            stripe.connected.remove(&key);
             self.connected.fetch_sub(1, Ordering::Relaxed);
             if stripe.connected.capacity() > 4 * stripe.connected.len().max(64) {
                 stripe.connected.shrink_to_fit();
@@ -165,22 +175,23 @@ impl Directory {
     /// Lets go of `id`, and lets nobody claim it before `until_s`: its token is still good.
     pub fn spend(&self, id: &[u8; 16], connection: ConnRef, now_s: u32, until_s: u32) {
         self.release(id, connection);
-        self.stripe(id).spent.add(*id, now_s, until_s);
+        self.stripe(id).spent.add(key_of(id), now_s, until_s);
     }
 
     /// What is known of `id`.
     pub fn standing(&self, id: &[u8; 16]) -> Standing {
         let stripe = self.stripe(id);
-        match stripe.connected.get(id) {
+        let key = key_of(id);
+        match stripe.connected.get(&key) {
             Some(&connection) => Standing::Connected(connection),
-            None if stripe.spent.ids.contains(id) => Standing::Spent,
+            None if stripe.spent.ids.contains(&key) => Standing::Spent,
             None => Standing::Unused,
         }
     }
 
     /// Where `id` is connected.
     pub fn find(&self, id: &[u8; 16]) -> Option<ConnRef> {
-        self.stripe(id).connected.get(id).copied()
+        self.stripe(id).connected.get(&key_of(id)).copied()
     }
 
     /// Ids connected now, those whose handshake is still to come included.

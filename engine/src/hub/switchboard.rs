@@ -465,6 +465,18 @@ impl Switchboard {
         }
     }
 
+    /// Seals what is open and gives the memory of all free segments back to the system. What somebody is still owed
+    /// stays, and comes back with a later call.
+    pub(crate) fn give_log_back(&mut self) {
+        let logs = self.broadcast.iter_mut().chain(std::iter::once(&mut self.private));
+        for log in logs {
+            log.close(&mut self.owner);
+        }
+        self.stamp_log();
+        self.retire();
+        self.owner.trim(0);
+    }
+
     /// The end of a turn: everything written in it has been noted to whom it concerns.
     pub(crate) fn stamp_log(&mut self) {
         let senders = &self.senders;

@@ -20,7 +20,7 @@ mod error;
 mod request;
 mod socket;
 
-pub use affinity::pin_to_core;
+pub use affinity::{pin_to_core, refuse_huge_pages};
 pub use error::{RingError, RingStep};
 pub(super) use socket::eventfd;
 

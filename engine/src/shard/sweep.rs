@@ -20,6 +20,10 @@ const STEP_US: u64 = 100_000;
 const STEPS: usize = 10;
 /// Microseconds between two looks at an empty table.
 const IDLE_STEP_US: u64 = 1_000_000;
+/// A shard that writes less than so many bytes to its log in [`QUIET_LOG_US`] is quiet.
+const QUIET_LOG_BYTES: u64 = 64 << 10;
+/// See [`QUIET_LOG_BYTES`].
+const QUIET_LOG_US: u64 = 2_000_000;
 /// More fans than one turn can have: an older stamp says no more than one of this age.
 const STAMP_AGE_MAX: u32 = 1 << 30;
 /// A segment that is still held so long after it was to be taken is asked for again.
@@ -36,11 +40,13 @@ pub(super) struct Sweeper {
     pings: [Option<Extent>; 2],
     /// What the clients in each tenth of the table were owed when it was last swept.
     owed_bytes: [u64; STEPS],
+    /// Log bytes written, and when, at the last moment that was not quiet.
+    log_mark: (u64, u64),
 }
 
 impl Sweeper {
     pub(super) fn new(now_us: u64) -> Self {
-        Self { next_us: now_us + STEP_US, step: 0, pings: [None; 2], owed_bytes: [0; STEPS] }
+        Self { next_us: now_us + STEP_US, step: 0, pings: [None; 2], owed_bytes: [0; STEPS], log_mark: (0, now_us) }
     }
 
     /// When the next step is due.
@@ -71,6 +77,7 @@ impl<I: Io> Shard<I> {
         for index in from..to {
             self.sweep_slot(Slot(index as u32));
         }
+        self.give_quiet_log_back();
         self.sweeper.owed_bytes[step] = self.board.owed_bytes(from..to);
         self.board.counters.outbox_bytes.set(self.sweeper.owed_bytes.iter().sum());
     }
@@ -121,6 +128,18 @@ impl<I: Io> Shard<I> {
                 self.board.time_out(slot, text);
             }
             Some(Timeout::CloseDeadline) => self.board.hang_up(slot, CloseReason::Normal),
+        }
+    }
+
+    /// A shard that has written little for a while keeps no log memory.
+    fn give_quiet_log_back(&mut self) {
+        let written = self.board.counters.log_bytes_written_total.get();
+        let now_us = self.board.now_us;
+        if written - self.sweeper.log_mark.0 > QUIET_LOG_BYTES {
+            self.sweeper.log_mark = (written, now_us);
+        } else if now_us - self.sweeper.log_mark.1 >= QUIET_LOG_US {
+            self.sweeper.log_mark = (written, now_us);
+            self.board.give_log_back();
         }
     }
 
