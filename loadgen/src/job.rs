@@ -220,6 +220,12 @@ pub struct Job {
 }
 
 impl Job {
+    /// Whether workers wait for deliveries awake: in a window, with a core for each of them.
+    pub fn stays_awake(&self) -> bool {
+        let window = matches!(&self.task, Task::Broadcast(load) if load.is_window());
+        window && self.fleet.workers as usize <= self.fleet.cores.len()
+    }
+
     /// Refuses what no part of the run could do.
     pub fn check(&self) -> Result<(), Failure> {
         self.fleet.sources.check(self.fleet.connections, self.server.address)?;

@@ -1,7 +1,7 @@
 //! From an empty slot to an open connection, and from an open one to its end.
 
 use crate::client::{Conn, HttpAnswers, Mid, Role, State};
-use crate::job::Via;
+use crate::job::{Task, Via};
 use crate::latency::Distribution;
 use crate::reader::Other;
 use crate::shared::{Stage, add_u32};
@@ -183,7 +183,14 @@ impl<D: Dial> Worker<D> {
                 self.conns[slot.0 as usize].state = State::Handshaking;
                 self.say(slot, handshake, tag::HANDSHAKE);
             }
-            None => self.opened(slot),
+            None => {
+                // A plain receiver also says something back before it only listens: its TCP then acknowledges as a
+                // SignalR client's does, and the two can be compared.
+                if let Task::Broadcast(_) = self.setup.job.task {
+                    self.say(slot, self.phrases.hello, tag::HELLO);
+                }
+                self.opened(slot);
+            }
         }
         if early < bytes.len() {
             self.take_frames(slot, &mut bytes[early..]);

@@ -110,6 +110,7 @@ impl<D: Dial> Worker<D> {
             tag::NEGOTIATE => Some(self.phrases.negotiate),
             tag::HANDSHAKE => self.phrases.handshake,
             tag::PING => self.phrases.ping,
+            tag::HELLO => Some(self.phrases.hello),
             _ => Some(self.phrases.close),
         };
         let Some(mut rest) = phrase else { return false };

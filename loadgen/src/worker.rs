@@ -57,6 +57,8 @@ pub(crate) struct Phrases {
     pub(crate) handshake: Option<Extent>,
     pub(crate) ping: Option<Extent>,
     pub(crate) close: Extent,
+    /// What a plain connection says first: a Pong that nobody asked for (RFC 6455 5.5.3), ignored by every server.
+    pub(crate) hello: Extent,
 }
 
 /// Tags of sends: which phrase, or what lies at the front of the outbox.
@@ -68,6 +70,7 @@ pub(crate) mod tag {
     pub(crate) const HANDSHAKE: Tag = 3;
     pub(crate) const PING: Tag = 4;
     pub(crate) const CLOSE: Tag = 5;
+    pub(crate) const HELLO: Tag = 6;
 }
 
 /// One worker.
@@ -276,7 +279,10 @@ impl<D: Dial> Worker<D> {
     fn wait(&self, last: usize, due_ns: u64) -> Wait {
         let now_us = self.io.now_us();
         let sleep_us = (due_ns.saturating_sub(self.setup.shared.clock.ns()) / 1_000).min(SLEEP_MAX_US);
-        if !self.retry.is_empty() {
+        // What a window measures is the server's CPU per delivery. A receiver that sleeps between two deliveries makes
+        // the server pay for waking it, 1 us and more, and the faster the server the more often: it stays awake.
+        let awake = self.stage == Stage::Measured && self.setup.job.stays_awake();
+        if awake || !self.retry.is_empty() {
             return Wait { want: 0, min_wait_us: 0, deadline_us: now_us };
         }
         let busy = last >= BUSY_COMPLETIONS;
@@ -487,6 +493,7 @@ fn phrases(wire: &Wire, outgoing: &mut Outgoing) -> Result<Phrases, Failure> {
         handshake,
         ping,
         close: keep(&Wire::close())?,
+        hello: keep(&Wire::pong(b""))?,
     })
 }
 

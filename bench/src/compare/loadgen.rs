@@ -161,7 +161,8 @@ impl Loadgen {
             pad_size(&mut arguments);
         }
         let pid = served.pid.to_string();
-        let rest = ["--target", &target, "--dialect", dialect, "--server-pid", &pid];
+        let core = self.core.to_string();
+        let rest = ["--target", &target, "--dialect", dialect, "--server-pid", &pid, "--cores", &core];
         arguments.extend(rest.map(str::to_owned));
         arguments.extend(["--quiet", "--json", "-"].map(str::to_owned));
         Program { executable: self.executable.clone(), arguments, directory: self.scratch.clone() }
