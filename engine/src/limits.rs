@@ -124,7 +124,9 @@ pub const NOTES_PER_TURN: usize = 1024;
 /// Commands taken per turn.
 pub const COMMANDS_PER_TURN: usize = 1024;
 /// Enters in a row that may only read, so that what one publisher sent in one write leaves in one send.
-pub const READ_ROUNDS_MAX: u32 = 64;
+pub const READ_ROUNDS_MAX: u32 = 160;
+/// Bytes per member that may wait meanwhile.
+pub const READ_ROUNDS_BYTES_MAX: usize = 256 << 10;
 /// Runs that a client may be owed and still be read from: a few sends' worth.
 pub const ANSWER_RUNS_MAX: usize = 4 * crate::io::GATHER_MAX;
 /// Microseconds that a broadcast may wait for more of the input that it came with.

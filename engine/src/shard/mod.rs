@@ -15,7 +15,7 @@ use crate::hub::publisher::Order;
 use crate::hub::switchboard::{Shared, Switchboard};
 use crate::interconnect::{Receiver, Sender};
 use crate::io::{Completion, Errno, Generation, Io, IoCounters, Received, Slot, Wait};
-use crate::limits::{self, READ_ROUNDS_MAX, READ_ROUNDS_US_MAX};
+use crate::limits::{self, READ_ROUNDS_BYTES_MAX, READ_ROUNDS_MAX, READ_ROUNDS_US_MAX};
 use outbound::Flights;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -332,7 +332,7 @@ impl<I: Io> Shard<I> {
             return false;
         }
         let reading = self.more_reads > 0 && !self.board.fans.is_empty();
-        let small = self.board.fans.pending_bytes() < self.board.limits.outbox_soft_bytes;
+        let small = self.board.fans.pending_bytes() < READ_ROUNDS_BYTES_MAX;
         if self.read_rounds == 0 {
             self.reading_since_us = self.board.now_us;
         }
