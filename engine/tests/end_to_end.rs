@@ -438,3 +438,19 @@ fn a_method_without_a_name_is_refused() {
     let error = engine.publisher().all("hub").send("", &Payload::Values(&[])).unwrap_err();
     assert!(matches!(error, fanfare_engine::PublishError::EmptyTarget), "{error}");
 }
+
+/// The end that a failed connection is given must never meet the next tenant of its slot.
+#[test]
+fn the_next_tenant_of_a_failed_connection_is_left_alone() {
+    let engine = engine(1);
+    let address = engine.local_addrs()[0];
+    for round in 0..200 {
+        let mut bad = Client::connect(address);
+        bad.stream.write_all(&[0x01; 16]).unwrap();
+        drop(bad);
+        let mut next = Client::connect(address);
+        for _ in 0..5 {
+            assert_eq!(next.call("Echo", "1").len(), 1, "round {round}");
+        }
+    }
+}

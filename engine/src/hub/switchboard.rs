@@ -340,7 +340,10 @@ impl Switchboard {
         let hot = self.slots.hot_mut(slot);
         if hot.owed_bytes > soft && hot.flags.has(Flags::POLL_OUT_ARMED) {
             self.counters.slow_connections.add(u64::from(!hot.flags.has(Flags::SLOW)));
-            hot.flags.set(Flags::SLOW | Flags::PAUSED);
+            hot.flags.set(Flags::SLOW);
+            if hot.state != State::Echo {
+                hot.flags.set(Flags::PAUSED);
+            }
         }
     }
 

@@ -250,8 +250,8 @@ pub trait Io {
     /// Sends from the log's pages without copying, now, without waiting. The segment must be marked lent first.
     fn send_file(&mut self, slot: Slot, bytes: Extent) -> Result<u32, Errno>;
 
-    /// Finishes our side: the peer reads the end behind everything sent so far, and may still send. No completion.
-    /// The kernel hands this to a worker thread: for the few connections whose input we refuse to look at any longer.
+    /// Finishes our side, now: the peer reads the end behind everything sent so far, and may still send. The slot must
+    /// be lent ([`Io::lend`]); nothing happens otherwise.
     fn shutdown(&mut self, slot: Slot);
 
     /// Cancels the polls that are armed and closes the slot: cancel, hard-linked to close. `Closed` follows.

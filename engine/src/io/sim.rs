@@ -36,7 +36,6 @@ enum Request {
     Send { slot: Slot, tag: Tag, runs: Vec<Extent> },
     PollOut { slot: Slot, generation: Generation },
     Lend { slot: Slot, generation: Generation },
-    Shutdown { slot: Slot },
     Close { slot: Slot, generation: Generation },
     CancelAccept,
 }
@@ -250,7 +249,6 @@ impl Sim {
                     _ => self.push(Lane::PollOut(slot), Completion::Writable { slot, generation }),
                 },
                 Request::Lend { slot, generation } => self.execute_lend(state, slot, generation),
-                Request::Shutdown { slot } => self.execute_shutdown(state, slot),
                 Request::Close { slot, generation } => self.execute_close(state, slot, generation),
                 Request::CancelAccept => {
                     for index in 0..self.listeners.len() {
@@ -374,12 +372,6 @@ impl Sim {
             Some(_) => Ok(()),
         };
         self.push(Lane::Lend(slot), Completion::Lent { slot, generation, result });
-    }
-
-    fn execute_shutdown(&mut self, state: &mut State, slot: Slot) {
-        if let Some(tenant) = self.tenant(slot).filter(|tenant| !tenant.closed) {
-            state.connections[tenant.connection].server_finished = true;
-        }
     }
 
     fn execute_close(&mut self, state: &mut State, slot: Slot, generation: Generation) {
@@ -660,7 +652,11 @@ impl Io for Sim {
     }
 
     fn shutdown(&mut self, slot: Slot) {
-        self.queue.push_back(Request::Shutdown { slot });
+        let world = self.world.clone();
+        let state = &mut *world.0.borrow_mut();
+        if let Some(tenant) = self.tenant(slot).filter(|tenant| !tenant.closed && tenant.loan == Some(true)) {
+            state.connections[tenant.connection].server_finished = true;
+        }
     }
 
     fn close(&mut self, slot: Slot, generation: Generation, poll_armed: bool, poll_out_armed: bool) {

@@ -566,7 +566,9 @@ impl Io for Uring {
     }
 
     fn shutdown(&mut self, slot: Slot) {
-        self.stage_one(request::shutdown(slot));
+        if let Some(socket) = self.books.lent(slot) {
+            socket::finish(socket);
+        }
     }
 
     fn close(&mut self, slot: Slot, generation: Generation, poll_armed: bool, poll_out_armed: bool) {

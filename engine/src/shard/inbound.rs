@@ -49,7 +49,8 @@ impl Switchboard {
         let soft = self.limits.outbox_soft_bytes;
         let (hot, runs) = self.slots.outbox(slot);
         let owes_much = hot.owed_bytes as usize > soft || outbox::run_count(hot, runs) > ANSWER_RUNS_MAX;
-        if owes_much && matches!(hot.state, State::Http | State::Handshake | State::Open | State::Echo) {
+        // Not an echo: it is asked to take a whole message before its peer reads any of it.
+        if owes_much && matches!(hot.state, State::Http | State::Handshake | State::Open) {
             hot.flags.set(Flags::PAUSED);
         }
     }

@@ -232,8 +232,16 @@ impl<I: Io> Shard<I> {
         if peer_done || !self.board.slots.cold(slot).half_close {
             return self.board.hang_up(slot, CloseReason::Normal);
         }
-        self.board.slots.hot_mut(slot).flags.clear(Flags::CLOSE_WHEN_SENT);
-        self.io.shutdown(slot);
+        // Only a descriptor of the process can be shut down at once: the ring would hand it to a worker thread, which
+        // could meet the slot's next tenant.
+        if self.board.slots.hot(slot).flags.has(Flags::LENT) {
+            self.board.slots.hot_mut(slot).flags.clear(Flags::CLOSE_WHEN_SENT);
+            self.io.shutdown(slot);
+        } else if self.may_lend() {
+            self.lend(slot);
+        } else {
+            self.board.hang_up(slot, CloseReason::Normal);
+        }
     }
 
     pub(super) fn writable(&mut self, slot: Slot, generation: Generation) {
@@ -256,17 +264,26 @@ impl<I: Io> Shard<I> {
         if limits.send_file_bytes_min == 0 || !(large || late) {
             return false;
         }
-        let room = self.lent < limits.lent_fds_max && self.board.now_us >= self.lend_barred_until_us;
-        hot.flags.has(Flags::LENT) || room
+        hot.flags.has(Flags::LENT) || self.may_lend()
+    }
+
+    fn may_lend(&self) -> bool {
+        self.lent < self.board.limits.lent_fds_max && self.board.now_us >= self.lend_barred_until_us
+    }
+
+    /// Asks for a descriptor of the process; the outbox goes on when it is there.
+    fn lend(&mut self, slot: Slot) {
+        let hot = self.board.slots.hot_mut(slot);
+        hot.flags.set(Flags::LEND_PENDING);
+        let generation = hot.generation;
+        self.lent += 1;
+        self.io.lend(slot, generation);
     }
 
     fn send_pages(&mut self, slot: Slot) {
-        let hot = self.board.slots.hot_mut(slot);
+        let hot = *self.board.slots.hot(slot);
         if !hot.flags.has(Flags::LENT) {
-            hot.flags.set(Flags::LEND_PENDING);
-            let generation = hot.generation;
-            self.lent += 1;
-            return self.io.lend(slot, generation);
+            return self.lend(slot);
         }
         let run = hot.first;
         self.board.logs.mark_lent(run.segment);

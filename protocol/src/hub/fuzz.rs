@@ -7,13 +7,13 @@ use super::value::Value;
 use super::{Format, MessageError, PayloadError, decode, decode_one, encode, handshake, message_len};
 use crate::cursor::{Count, Progress, Sink as _};
 
-/// JSON messages: see [`messages`].
+/// JSON messages, cut everywhere and whole.
 pub fn fuzz_json(data: &[u8]) {
     messages(Format::Json, data);
     unvalidated(Raw::new(Format::Json, data));
 }
 
-/// MessagePack messages: see [`messages`].
+/// MessagePack messages, cut everywhere and whole.
 pub fn fuzz_msgpack(data: &[u8]) {
     messages(Format::MessagePack, data);
     // The framing rarely survives mutation, so feed bodies as well.

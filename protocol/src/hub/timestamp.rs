@@ -61,7 +61,7 @@ impl Timestamp {
         sink.put(b"Z");
     }
 
-    /// Reads what [`write_iso8601`](Self::write_iso8601) writes, and its usual relatives: an offset (`+02:00`) in
+    /// Reads what `write_iso8601` writes, and its usual relatives: an offset (`+02:00`) in
     /// place of `Z`, any number of fraction digits (those beyond nine are dropped), `t`, `z` or a blank for the
     /// letters, no seconds, a date alone. A text without offset is taken as UTC. A leap second is refused.
     pub fn parse_iso8601(text: &str) -> Option<Self> {

@@ -121,12 +121,6 @@ pub(super) fn cancel(target: u64) -> Entry {
     opcode::AsyncCancel::new(target).build().user_data(token(Op::Ignore, 0, 0)).flags(Flags::SKIP_SUCCESS)
 }
 
-/// Ends our direction of the stream. A socket that the peer has torn down meanwhile has no direction left: fine.
-pub(super) fn shutdown(slot: Slot) -> Entry {
-    let entry = opcode::Shutdown::new(Fixed(slot.0), libc::SHUT_WR).build();
-    entry.user_data(token(Op::Ignore, 0, 0)).flags(Flags::SKIP_SUCCESS)
-}
-
 pub(super) fn close(slot: Slot, user_data: u64) -> Entry {
     opcode::Close::new(Fixed(slot.0)).build().user_data(user_data)
 }

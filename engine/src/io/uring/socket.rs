@@ -181,6 +181,12 @@ pub(super) fn send_file(socket: &OwnedFd, file: BorrowedFd<'_>, offset: u64, len
     }
 }
 
+/// Ends our direction of the stream. A connection that the peer has torn down meanwhile has none left: fine.
+pub(super) fn finish(socket: &OwnedFd) {
+    // SAFETY: a system call on a descriptor we own; it touches no memory.
+    unsafe { libc::shutdown(socket.as_raw_fd(), libc::SHUT_WR) };
+}
+
 /// Keeps `sendfile` on a broken connection from killing the process: it knows no `MSG_NOSIGNAL`.
 pub(super) fn block_sigpipe() {
     // SAFETY: the set lives on this stack frame and is initialised by `sigemptyset` before use.
