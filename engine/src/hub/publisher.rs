@@ -127,7 +127,11 @@ impl OwnedAudience {
 
 /// What somebody outside a shard's thread wants of it.
 #[derive(Debug)]
-pub struct Command(Wish);
+pub struct Command {
+    wish: Wish,
+    /// Bytes of the publisher's that it holds; 0 for all but messages.
+    payload_bytes: usize,
+}
 
 #[derive(Debug)]
 enum Wish {
@@ -139,13 +143,9 @@ enum Wish {
     Stop,
 }
 
-impl Wish {
-    /// What it holds of its publisher's bytes, about.
-    fn payload_bytes(&self) -> usize {
-        match self {
-            Self::Publish { payload, .. } => payload_bytes(&payload.as_payload()),
-            _ => 0,
-        }
+impl From<Wish> for Command {
+    fn from(wish: Wish) -> Self {
+        Self { wish, payload_bytes: 0 }
     }
 }
 
@@ -198,16 +198,16 @@ impl Mailbox {
             return Some(reply);
         }
         let command = self.queue.pop()?;
-        self.bytes.fetch_sub(command.0.payload_bytes(), Ordering::Relaxed);
+        self.bytes.fetch_sub(command.payload_bytes, Ordering::Relaxed);
         Some(command)
     }
 
     /// Takes a command in, unless as many, or as many bytes, wait already.
-    fn put(&self, wish: Wish, bytes_max: usize) -> Result<(), PublishError> {
-        let bytes = wish.payload_bytes();
+    fn put(&self, command: Command, bytes_max: usize) -> Result<(), PublishError> {
+        let bytes = command.payload_bytes;
         let before = self.bytes.fetch_add(bytes, Ordering::Relaxed);
         let over = before > 0 && before + bytes > bytes_max;
-        if over || self.queue.push(Command(wish)).is_err() {
+        if over || self.queue.push(command).is_err() {
             self.bytes.fetch_sub(bytes, Ordering::Relaxed);
             return Err(PublishError::Full);
         }
@@ -217,12 +217,12 @@ impl Mailbox {
 
 impl Shared {
     /// Puts a command into a shard's mailbox and wakes it if it sleeps.
-    fn command(&self, shard: u8, wish: Wish) -> Result<(), PublishError> {
+    fn command(&self, shard: u8, command: Command) -> Result<(), PublishError> {
         let mailbox = &self.mailboxes[shard as usize];
         if mailbox.closed.load(Ordering::SeqCst) {
             return Err(PublishError::Stopped);
         }
-        mailbox.put(wish, self.limits.commands_bytes_max)?;
+        mailbox.put(command, self.limits.commands_bytes_max)?;
         if self.sleepers.must_wake(shard)
             && let Some(wake) = mailbox.waker.get()
         {
@@ -246,7 +246,7 @@ impl Shared {
     fn command_all(&self, wish: impl Fn() -> Wish) {
         for shard in 0..self.mailboxes.len() as u8 {
             // A full mailbox empties within a turn or two; a closed one needs no telling.
-            while let Err(PublishError::Full) = self.command(shard, wish()) {
+            while let Err(PublishError::Full) = self.command(shard, wish().into()) {
                 std::thread::sleep(std::time::Duration::from_millis(1));
             }
         }
@@ -263,7 +263,7 @@ pub(crate) enum Order {
 impl Switchboard {
     /// Acts on one command; what concerns the loop itself is returned.
     pub(crate) fn handle_command(&mut self, command: Command) -> Option<Order> {
-        match command.0 {
+        match command.wish {
             Wish::Publish { hub, to, except, target, payload } => {
                 let arguments = payload.as_payload();
                 let message = Outgoing::Invocation { target: &target, arguments: &arguments };
@@ -350,7 +350,7 @@ impl Shared {
         if mailbox.closed.load(Ordering::SeqCst) {
             return;
         }
-        mailbox.replies.push(Command(wish));
+        mailbox.replies.push(wish.into());
         if self.sleepers.must_wake(shard)
             && let Some(wake) = mailbox.waker.get()
         {
@@ -461,13 +461,13 @@ impl Publisher {
 
     fn membership(&self, connection_id: &str, group: &str, join: bool) -> Result<bool, PublishError> {
         let Some(who) = self.find(connection_id) else { return Ok(false) };
-        self.shared.command(self.shard, Wish::Membership { who, group: group.into(), join }).map(|()| true)
+        self.shared.command(self.shard, Wish::Membership { who, group: group.into(), join }.into()).map(|()| true)
     }
 
     /// Ends a connection in order. `Ok(false)`: there is none of that id.
     pub fn close(&self, connection_id: &str, allow_reconnect: bool) -> Result<bool, PublishError> {
         let Some(who) = self.find(connection_id) else { return Ok(false) };
-        self.shared.command(self.shard, Wish::Close { who, allow_reconnect }).map(|()| true)
+        self.shared.command(self.shard, Wish::Close { who, allow_reconnect }.into()).map(|()| true)
     }
 
     /// Connections open in a hub; 0 for an unknown one.
@@ -510,6 +510,40 @@ impl PublishTarget<'_> {
         }
         let payload = OwnedPayload::from_payload(arguments);
         let wish = Wish::Publish { hub, to: self.to, except: self.except, target: target.into(), payload };
-        self.publisher.shared.command(self.publisher.shard, wish)
+        self.publisher.shared.command(self.publisher.shard, Command { wish, payload_bytes: bytes })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(payload_bytes: usize) -> Command {
+        Command { wish: Wish::Stop, payload_bytes }
+    }
+
+    #[test]
+    fn a_mailbox_is_bounded_in_bytes_and_gives_them_back() {
+        let mailbox = Mailbox::new(8);
+        mailbox.put(message(60), 100).expect("60 of 100");
+        assert!(matches!(mailbox.put(message(41), 100), Err(PublishError::Full)), "101 of 100");
+        mailbox.put(message(40), 100).expect("100 of 100: a refusal takes no room");
+        assert!(matches!(mailbox.put(message(1), 100), Err(PublishError::Full)));
+        mailbox.put(Wish::Stop.into(), 100).expect("what holds no bytes is bounded by its number alone");
+        while mailbox.take().is_some() {}
+        assert_eq!(mailbox.bytes.load(Ordering::Relaxed), 0);
+        mailbox.put(message(500), 100).expect("an empty mailbox takes one of any size");
+    }
+
+    #[test]
+    fn a_mailbox_is_bounded_in_commands_but_answers_always_fit() {
+        let mailbox = Mailbox::new(1);
+        mailbox.put(message(5), 100).expect("room for one");
+        assert!(matches!(mailbox.put(message(5), 100), Err(PublishError::Full)));
+        mailbox.replies.push(Wish::Stop.into());
+        assert_eq!(mailbox.take().map(|command| command.payload_bytes), Some(0), "answers go first");
+        assert_eq!(mailbox.bytes.load(Ordering::Relaxed), 5, "a refusal, and an answer, leave the count alone");
+        assert_eq!(mailbox.take().map(|command| command.payload_bytes), Some(5));
+        assert!(mailbox.is_empty());
     }
 }
