@@ -11,6 +11,10 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
+/// Three times what a client may owe by default (`Limits::outbox_bytes_max`), said in one turn.
+const BURST_MESSAGES: usize = 30;
+const BURST_MESSAGE_BYTES: usize = 100_000;
+
 struct Relay;
 
 impl HubHandler for Relay {
@@ -28,6 +32,13 @@ fn relay(cx: &mut Context<'_>, call: &Invocation<'_>) -> Result<Answer, HandlerE
         }
         "Broadcast" => {
             cx.all().send("m", &Payload::Raw(call.arguments())).map_err(publish)?;
+            Ok(Answer::Void)
+        }
+        "Burst" => {
+            for _ in 0..BURST_MESSAGES {
+                let large = [Value::from("x".repeat(BURST_MESSAGE_BYTES).as_str())];
+                cx.all().send("m", &Payload::Values(&large)).map_err(publish)?;
+            }
             Ok(Answer::Void)
         }
         "Id" => Ok(Answer::Value(Value::from(cx.connection_id()))),
@@ -218,6 +229,21 @@ fn last_words_arrive_however_much_is_sent_after_the_offence() {
         assert!(std::time::Instant::now() < patience, "connections whose peers have gone are closed");
         std::thread::yield_now();
     }
+}
+
+/// What is said in one turn has not been offered to the kernel yet: nobody is slow for it.
+#[test]
+fn a_burst_over_the_outbox_drops_nobody_who_reads() {
+    assert!(BURST_MESSAGES * BURST_MESSAGE_BYTES > 2 * Limits::default().outbox_bytes_max);
+    let engine = engine(1);
+    let mut speaker = Client::connect(engine.local_addrs()[0]);
+    let mut listener = Client::connect(engine.local_addrs()[0]);
+    let expected = format!("{{\"type\":1,\"target\":\"m\",\"arguments\":[\"{}\"]}}", "x".repeat(BURST_MESSAGE_BYTES));
+    let told = speaker.call("Burst", "");
+    assert_eq!(told.len(), BURST_MESSAGES + 1);
+    assert!(told[..BURST_MESSAGES].iter().all(|message| *message == expected));
+    assert!((0..BURST_MESSAGES).all(|_| listener.next() == expected));
+    assert_eq!(engine.metrics().total().dropped_slow_total, 0);
 }
 
 #[test]
