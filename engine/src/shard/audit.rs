@@ -1,7 +1,8 @@
 //! What must hold, looked at the slow way: for simulations and other tests.
 
 use crate::conn::outbox;
-use crate::conn::slots::State;
+use crate::conn::slots::{Flags, State};
+use crate::hub::registry::HubId;
 use crate::hub::switchboard::Switchboard;
 use crate::io::{Io, Slot};
 use crate::shard::{Phase, Shard};
@@ -9,7 +10,7 @@ use crate::shard::{Phase, Shard};
 impl<I: Io> Shard<I> {
     /// What must hold between turns.
     pub(crate) fn check(&self) -> Result<(), String> {
-        self.board.check()?;
+        self.board.check_tables()?;
         self.board.check_runs()
     }
 
@@ -31,6 +32,49 @@ impl<I: Io> Shard<I> {
 }
 
 impl Switchboard {
+    /// What the tables say of each other between turns.
+    fn check_tables(&self) -> Result<(), String> {
+        let mut runs_owed = 0;
+        let (mut members, mut memberships) = (0, 0);
+        for index in 0..self.slots.len() {
+            let slot = Slot(index as u32);
+            let hot = self.slots.hot(slot);
+            let owed: u64 = outbox::iter(hot, &self.slots.runs).map(|run| u64::from(run.len)).sum();
+            runs_owed += outbox::run_count(hot, &self.slots.runs) as u64;
+            if owed != u64::from(hot.owed_bytes) {
+                return Err(format!("{slot:?}: {owed} bytes in runs, {} counted", hot.owed_bytes));
+            }
+            if matches!(hot.state, State::Free | State::Closing) && (owed > 0 || hot.partial != 0 || hot.groups != 0) {
+                return Err(format!("{slot:?} is {:?} and still owns something", hot.state));
+            }
+            members += usize::from(hot.flags.has(Flags::MEMBER));
+            memberships += self.registry.memberships(hot.groups).len();
+            if hot.flags.has(Flags::MEMBER) {
+                let hub = self.hub_of(hot.endpoint);
+                if self.registry.hub(hub).slots.get(hot.member_position as usize) != Some(&slot) {
+                    return Err(format!("{slot:?} is not where its record says in the hub's list"));
+                }
+            }
+        }
+        if self.holdings.total() < runs_owed {
+            return Err(format!("{runs_owed} runs are owed, {} held", self.holdings.total()));
+        }
+        if self.fans.is_empty() && !self.fans.is_flying() && self.holdings.total() != runs_owed {
+            return Err(format!("{runs_owed} runs are owed, {} held, nothing is flying", self.holdings.total()));
+        }
+        let listed: usize = (0..self.hosts.len()).map(|hub| self.registry.hub(HubId(hub as u16)).slots.len()).sum();
+        if listed != members || self.counters.connections_open.get() != members as u64 {
+            return Err(format!(
+                "{members} members, {listed} listed, {} counted",
+                self.counters.connections_open.get()
+            ));
+        }
+        if self.registry.membership_count() != memberships {
+            return Err(format!("{memberships} memberships reachable, {} kept", self.registry.membership_count()));
+        }
+        Ok(())
+    }
+
     /// Every run owed lies in written bytes of a segment that this shard holds: it cannot be reused under the run.
     fn check_runs(&self) -> Result<(), String> {
         for index in 0..self.slots.len() {
