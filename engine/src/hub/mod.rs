@@ -6,6 +6,7 @@ pub mod directory;
 pub mod fanout;
 pub mod host;
 pub mod interest;
+pub mod later;
 pub mod note;
 pub mod outgoing;
 pub mod pending;
