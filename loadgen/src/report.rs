@@ -291,10 +291,10 @@ impl Report {
         let complete = self.broadcast.is_some() || self.connect.failed == 0 && self.connect.lost == 0;
         if self.thresholds.iter().any(|checked| !checked.met) {
             Exit::ThresholdMissed
-        } else if !self.verdict.valid {
-            Exit::Invalid
         } else if !complete {
             Exit::Failed
+        } else if !self.verdict.valid {
+            Exit::Invalid
         } else {
             Exit::Done
         }

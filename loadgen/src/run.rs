@@ -155,7 +155,7 @@ impl Run {
                 connect.lost = self.shared().sum_u32(|worker| &worker.lost);
                 let spent = self.spent(&opened, &Samples::take(&setup.job)?);
                 let kernel = kernel_before.map(|before| self.kernel_report(&before, &spent)).transpose()?;
-                (spent, kernel, Verdict { valid: true, ..Verdict::default() })
+                (spent, kernel, Verdict::of_idle(connect.failed + connect.lost))
             }
             Task::Broadcast(_) if !all_open => return Err(self.not_all_open(&connect)),
             Task::Broadcast(load) => {

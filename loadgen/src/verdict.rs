@@ -55,6 +55,12 @@ pub struct Verdict {
 }
 
 impl Verdict {
+    /// Judges connections that were held: what one costs can only be told when all are open.
+    pub fn of_idle(missing: u32) -> Self {
+        let reason = || format!("{missing} of the connections are not open: what one of them costs was not measured");
+        Self { valid: missing == 0, reasons: (missing > 0).then(reason).into_iter().collect(), notes: Vec::new() }
+    }
+
     /// Judges a broadcast.
     pub fn of(evidence: &Evidence) -> Self {
         let mut verdict = Self::default();
@@ -134,6 +140,13 @@ mod tests {
 
     fn reasons(evidence: Evidence) -> Vec<String> {
         Verdict::of(&evidence).reasons
+    }
+
+    #[test]
+    fn connections_that_are_not_open_have_no_weight() {
+        assert!(Verdict::of_idle(0).valid);
+        let verdict = Verdict::of_idle(3);
+        assert!(!verdict.valid && verdict.reasons[0].starts_with("3 of the connections"), "{verdict:?}");
     }
 
     #[test]

@@ -34,7 +34,7 @@ pub struct EndpointOptions {
     /// What negotiate offers.
     pub transports: Transports,
     /// Invocations of one client that may run at the same time.
-    pub parallel_invocations_max: u32,
+    pub parallel_invocations_max: u16,
     /// Keep the head of the connecting request, for `Context::header`, `cookie` and `query`. Costs its bytes and
     /// about 50 more per connection.
     pub keep_request: bool,

@@ -29,8 +29,56 @@ pub enum State {
 }
 
 /// A set of one-bit facts.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Flags(u16);
+macro_rules! bit_set {
+    ($(#[$about:meta])* $name:ident($bits:ty)) => {
+        $(#[$about])*
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+        pub struct $name($bits);
+
+        impl $name {
+            /// Whether any of `other`'s facts holds.
+            pub fn has(self, other: Self) -> bool {
+                self.0 & other.0 != 0
+            }
+
+            /// Makes `other`'s facts true.
+            pub fn set(&mut self, other: Self) {
+                self.0 |= other.0;
+            }
+
+            /// Makes `other`'s facts false.
+            pub fn clear(&mut self, other: Self) {
+                self.0 &= !other.0;
+            }
+
+            /// Makes `other`'s facts false and returns whether one was true.
+            pub fn take(&mut self, other: Self) -> bool {
+                let had = self.has(other);
+                self.clear(other);
+                had
+            }
+        }
+
+        impl BitOr for $name {
+            type Output = Self;
+            fn bitor(self, other: Self) -> Self {
+                Self(self.0 | other.0)
+            }
+        }
+
+        impl Not for $name {
+            type Output = Self;
+            fn not(self) -> Self {
+                Self(!self.0)
+            }
+        }
+    };
+}
+
+bit_set! {
+    /// Facts that deliveries look at.
+    Flags(u16)
+}
 
 impl Flags {
     /// The kernel holds our multishot poll for input.
@@ -65,42 +113,24 @@ impl Flags {
     pub const MEMBER: Flags = Flags(1 << 14);
     /// On the list of connections to read from again next turn.
     pub const RETRY: Flags = Flags(1 << 15);
-
-    /// Whether any of `other`'s facts holds.
-    pub fn has(self, other: Flags) -> bool {
-        self.0 & other.0 != 0
-    }
-
-    /// Makes `other`'s facts true.
-    pub fn set(&mut self, other: Flags) {
-        self.0 |= other.0;
-    }
-
-    /// Makes `other`'s facts false.
-    pub fn clear(&mut self, other: Flags) {
-        self.0 &= !other.0;
-    }
-
-    /// Makes `other`'s facts false and returns whether one was true.
-    pub fn take(&mut self, other: Flags) -> bool {
-        let had = self.has(other);
-        self.clear(other);
-        had
-    }
 }
 
-impl BitOr for Flags {
-    type Output = Flags;
-    fn bitor(self, other: Flags) -> Flags {
-        Flags(self.0 | other.0)
-    }
+bit_set! {
+    /// Facts that deliveries do not look at.
+    ColdFlags(u8)
 }
 
-impl Not for Flags {
-    type Output = Flags;
-    fn not(self) -> Flags {
-        Flags(!self.0)
-    }
+impl ColdFlags {
+    /// The receive that is with the kernel was queued because the socket said there is more.
+    pub const MORE_READ: ColdFlags = ColdFlags(1 << 0);
+    /// On the list of late connections whose sockets have room again.
+    pub const RESUMED: ColdFlags = ColdFlags(1 << 1);
+    /// Its id is claimed in the directory.
+    pub const CLAIMED: ColdFlags = ColdFlags(1 << 2);
+    /// It was given a token by negotiate before it connected.
+    pub const NEGOTIATED: ColdFlags = ColdFlags(1 << 3);
+    /// Our direction ends as soon as everything is sent; then the peer's end is awaited. Its input is not looked at.
+    pub const HALF_CLOSE: ColdFlags = ColdFlags(1 << 4);
 }
 
 /// What every delivery reads: one cache line.
@@ -149,27 +179,19 @@ pub struct Cold {
     pub user: u32,
     /// Handle of the kept request head, 0 if none is kept.
     pub request: u32,
-    /// Invocations that are running.
-    pub running: u32,
     /// Seconds since the engine started.
     pub connected_at_s: u32,
     /// Bytes thrown away since our farewell.
     pub lingered_bytes: u32,
-    /// The receive that is with the kernel was queued because the socket said there is more.
-    pub more_read: bool,
-    /// On the list of late connections whose sockets have room again.
-    pub resumed: bool,
-    /// Its id is claimed in the directory.
-    pub claimed: bool,
-    /// It was given a token by negotiate before it connected.
-    pub negotiated: bool,
-    /// Our direction ends as soon as everything is sent; then the peer's end is awaited. Its input is not looked at.
-    pub half_close: bool,
+    /// Invocations that are running.
+    pub running: u16,
+    /// One-bit facts.
+    pub flags: ColdFlags,
     /// Why it is being closed (`CloseReason as u8`), 0 while it is not.
     pub close_reason: u8,
 }
 
-const _: () = assert!(size_of::<Cold>() <= 44);
+const _: () = assert!(size_of::<Cold>() <= 36);
 
 /// All connections of a shard.
 #[derive(Debug)]

@@ -1,7 +1,7 @@
 //! A request on a hub's path: negotiate, the dispatch table, the way in (spec 1, 2.1, 2.2).
 
 use crate::conn::endpoint::{ConnectRequest, EndpointOptions, HttpAnswer, HttpRequest, Identity, Refusal, Service};
-use crate::conn::slots::State;
+use crate::conn::slots::{ColdFlags, State};
 use crate::event::RefuseReason;
 use crate::hub::directory::Standing;
 use crate::hub::switchboard::Switchboard;
@@ -274,8 +274,11 @@ impl Switchboard {
         }
         let cold = self.slots.cold_mut(slot);
         (cold.id, cold.request, cold.user) = (id.0, request, user);
-        cold.claimed = true;
-        (cold.negotiated, cold.connected_at_s) = (negotiated.is_some(), now_s);
+        cold.connected_at_s = now_s;
+        cold.flags.set(ColdFlags::CLAIMED);
+        if negotiated.is_some() {
+            cold.flags.set(ColdFlags::NEGOTIATED);
+        }
         self.upgrade(slot, head, State::Handshake)
     }
 

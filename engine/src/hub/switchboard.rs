@@ -7,7 +7,7 @@ use crate::buf::slab::Slab;
 use crate::buf::{Extent, SegmentId};
 use crate::conn::endpoint::{Endpoint, EndpointOptions, HttpHandler, Service};
 use crate::conn::outbox;
-use crate::conn::slots::{Flags, Slots, State};
+use crate::conn::slots::{ColdFlags, Flags, Slots, State};
 use crate::event::{CloseReason, SharedCounters};
 use crate::hub::context::Context;
 use crate::hub::directory::{ConnRef, Directory};
@@ -616,12 +616,12 @@ impl Switchboard {
         let reference = self.reference(slot);
         let cold = *self.slots.cold(slot);
         let id = cold.id;
-        if std::mem::take(&mut self.slots.cold_mut(slot).claimed) {
+        if self.slots.cold_mut(slot).flags.take(ColdFlags::CLAIMED) {
             self.claimed -= 1;
             let now_s = self.now_s();
             // A longer life than the token's leaves nothing to remember.
-            let token_good =
-                cold.negotiated && now_s.saturating_sub(cold.connected_at_s) <= self.limits.negotiate_ttl_s;
+            let negotiated = cold.flags.has(ColdFlags::NEGOTIATED);
+            let token_good = negotiated && now_s.saturating_sub(cold.connected_at_s) <= self.limits.negotiate_ttl_s;
             if token_good {
                 let until_s = now_s + self.limits.negotiate_ttl_s + 1;
                 self.shared.directory.spend(&id, reference, now_s, until_s);
@@ -681,7 +681,7 @@ impl Switchboard {
         self.farewell(slot, reason, None, code);
         if self.slots.hot(slot).state == State::Farewell {
             self.slots.hot_mut(slot).flags.set(Flags::CLOSE_WHEN_SENT);
-            self.slots.cold_mut(slot).half_close = true;
+            self.slots.cold_mut(slot).flags.set(ColdFlags::HALF_CLOSE);
         }
     }
 

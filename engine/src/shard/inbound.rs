@@ -4,7 +4,7 @@ use crate::buf::RecvPool;
 use crate::conn::endpoint::{EchoOptions, Service};
 use crate::conn::outbox;
 use crate::conn::partial::{Body, Partial};
-use crate::conn::slots::{Flags, State};
+use crate::conn::slots::{ColdFlags, Flags, State};
 use crate::event::CloseReason;
 use crate::hub::connect::Response;
 use crate::hub::context::Context;
@@ -86,7 +86,7 @@ impl Switchboard {
         if cold.lingered_bytes as usize > LINGER_BYTES_MAX {
             return self.hang_up(slot, CloseReason::Lost);
         }
-        let failed = self.slots.cold(slot).half_close;
+        let failed = self.slots.cold(slot).flags.has(ColdFlags::HALF_CLOSE);
         if failed || self.slots.hot(slot).flags.has(Flags::CLOSE_WHEN_SENT | Flags::PEER_DONE) {
             return;
         }
@@ -503,7 +503,7 @@ impl Switchboard {
     pub(crate) fn invocation_begun(&mut self, slot: Slot) {
         let running_max = self.options(slot).map_or(1, |options| options.parallel_invocations_max.max(1));
         let cold = self.slots.cold_mut(slot);
-        cold.running += 1;
+        cold.running = cold.running.saturating_add(1);
         let full = cold.running >= running_max;
         let hot = self.slots.hot_mut(slot);
         hot.session.pause_client_timeout();

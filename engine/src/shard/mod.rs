@@ -7,7 +7,7 @@ mod outbound;
 mod sweep;
 
 use crate::buf::RecvPool;
-use crate::conn::slots::{Flags, State};
+use crate::conn::slots::{ColdFlags, Flags, State};
 use crate::event::CloseReason;
 use crate::hub::fanout::Ready;
 use crate::hub::note::Note;
@@ -291,7 +291,7 @@ impl<I: Io> Shard<I> {
 
     fn is_more_read(&mut self, slot: Slot, generation: Generation) -> bool {
         let live = self.board.slots.live(slot, generation).is_some();
-        live && std::mem::take(&mut self.board.slots.cold_mut(slot).more_read)
+        live && self.board.slots.cold_mut(slot).flags.take(ColdFlags::MORE_READ)
     }
 
     /// After some input: read on in the next enter if there is more. One buffer of each connection a turn: nobody
@@ -305,7 +305,7 @@ impl<I: Io> Shard<I> {
             hot.flags.set(Flags::READ_AGAIN);
         } else {
             hot.flags.set(Flags::RECV_INFLIGHT);
-            self.board.slots.cold_mut(slot).more_read = true;
+            self.board.slots.cold_mut(slot).flags.set(ColdFlags::MORE_READ);
             self.more_reads += 1;
             self.io.recv(slot, generation);
         }
@@ -365,7 +365,7 @@ impl<I: Io> Shard<I> {
 
     fn closed(&mut self, slot: Slot) {
         debug_assert_eq!(self.board.slots.hot(slot).state, State::Closing);
-        if std::mem::take(&mut self.board.slots.cold_mut(slot).more_read) {
+        if self.board.slots.cold_mut(slot).flags.take(ColdFlags::MORE_READ) {
             self.more_reads = self.more_reads.saturating_sub(1);
         }
         self.board.slots.vacate(slot);

@@ -2,7 +2,7 @@
 
 use crate::buf::Extent;
 use crate::conn::outbox;
-use crate::conn::slots::{Flags, State};
+use crate::conn::slots::{ColdFlags, Flags, State};
 use crate::event::CloseReason;
 use crate::io::{Completion, Errno, GATHER_MAX, Generation, Io, Sent, Slot};
 use crate::limits::RESUMED_PER_TURN;
@@ -58,7 +58,7 @@ impl<I: Io> Shard<I> {
         self.ready.slots.iter_mut().for_each(Vec::clear);
         for _ in 0..RESUMED_PER_TURN.min(self.resumed.len()) {
             if let Some(slot) = self.resumed.pop_front() {
-                self.board.slots.cold_mut(slot).resumed = false;
+                self.board.slots.cold_mut(slot).flags.clear(ColdFlags::RESUMED);
                 self.send_outbox(slot);
             }
         }
@@ -229,7 +229,7 @@ impl<I: Io> Shard<I> {
     /// The last byte of a farewell has gone.
     fn all_said(&mut self, slot: Slot) {
         let peer_done = self.board.slots.hot(slot).flags.has(Flags::PEER_DONE);
-        if peer_done || !self.board.slots.cold(slot).half_close {
+        if peer_done || !self.board.slots.cold(slot).flags.has(ColdFlags::HALF_CLOSE) {
             return self.board.hang_up(slot, CloseReason::Normal);
         }
         // Only a descriptor of the process can be shut down at once: the ring would hand it to a worker thread, which
@@ -247,7 +247,9 @@ impl<I: Io> Shard<I> {
     pub(super) fn writable(&mut self, slot: Slot, generation: Generation) {
         let Some(hot) = self.board.slots.live(slot, generation) else { return };
         hot.flags.clear(Flags::POLL_OUT_ARMED);
-        if !std::mem::replace(&mut self.board.slots.cold_mut(slot).resumed, true) {
+        let cold = self.board.slots.cold_mut(slot);
+        if !cold.flags.has(ColdFlags::RESUMED) {
+            cold.flags.set(ColdFlags::RESUMED);
             self.resumed.push_back(slot);
         }
     }
