@@ -705,6 +705,11 @@ impl<I: Io> ManualShard<I> {
         self.0.io_mut().counters()
     }
 
+    /// Bytes that its clients are owed, counted the slow way: for tests.
+    pub fn owed_bytes(&self) -> u64 {
+        self.0.owed_bytes()
+    }
+
     /// What must hold between turns, checked the slow way: for tests. Returns what does not hold.
     pub fn check(&self) -> Result<(), String> {
         self.0.check()

@@ -51,6 +51,7 @@ scenarios! {
     closes_with_polls_armed: |t: &Tally| t.metrics.short_sends_total > 0 && t.closed(CloseReason::ClosedByServer) > 0;
     readers_that_never_read: |t: &Tally| t.closed(CloseReason::SlowClient) > 0;
     readers_too_long_behind: |t: &Tally| t.closed(CloseReason::SlowClient) > 0;
+    late_readers_are_heard_before_they_have_caught_up: |t: &Tally| t.heard > 0;
     resets_in_mid_frame: |t: &Tally| t.closed(CloseReason::Lost) > 0;
     half_closes_and_goodbyes: |t: &Tally| t.closed(CloseReason::Lost) > 0 && t.closed(CloseReason::Normal) > 0;
     input_one_byte_at_a_time: |t: &Tally| t.heard > 0;

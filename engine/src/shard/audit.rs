@@ -8,6 +8,11 @@ use crate::io::{Io, Slot};
 use crate::shard::{Phase, Shard};
 
 impl<I: Io> Shard<I> {
+    /// Bytes that its clients are owed.
+    pub(crate) fn owed_bytes(&self) -> u64 {
+        self.board.owed_bytes(0..self.board.slots.len())
+    }
+
     /// What must hold between turns.
     pub(crate) fn check(&self) -> Result<(), String> {
         self.board.check_tables()?;

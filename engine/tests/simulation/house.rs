@@ -142,8 +142,13 @@ impl House {
         self.running[shard] && self.world.runnable(shard as u8)
     }
 
+    /// What all clients of the first shard are owed, as counted by its table.
+    pub(crate) fn owed_bytes(&self) -> u64 {
+        self.shards[0].owed_bytes()
+    }
+
     /// One turn of one shard, after which its books must balance.
-    fn turn(&mut self, shard: usize) {
+    pub(crate) fn turn(&mut self, shard: usize) {
         self.running[shard] = self.shards[shard].turn().expect("the simulated ring never fails");
         self.shards[shard].check().unwrap_or_else(|error| panic!("shard {shard}: {error}"));
     }
@@ -170,7 +175,7 @@ impl House {
     }
 
     /// The client takes some of what has arrived, and looks whether that was all.
-    fn read(&mut self, at: usize) -> bool {
+    pub(crate) fn read(&mut self, at: usize) -> bool {
         let client = &mut self.clients[at];
         let most = 1 + self.rng.below(self.plan.gulp) as usize;
         let read = self.world.peer_unread_bytes(client.peer) > 0;

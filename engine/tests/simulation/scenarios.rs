@@ -167,6 +167,43 @@ pub(crate) fn readers_too_long_behind(seed: u64) -> Tally {
     play(plan)
 }
 
+/// A reader that was late and still owes some reading is heard again as soon as it owes little, long before it owes
+/// nothing; what it said in between does not cost it its place.
+pub(crate) fn late_readers_are_heard_before_they_have_caught_up(seed: u64) -> Tally {
+    let mut plan = Plan::calm(seed).only(&[(1, Act::PingHub)]);
+    plan.clients = 2;
+    plan.world.send_buffer_bytes = 400..=400;
+    plan.world.short_send = 0;
+    plan.limits.outbox_soft_bytes = 2_000;
+    plan.limits.send_file_bytes_min = 0;
+    (plan.bytes_min, plan.bytes) = (300, 301);
+    let mut house = House::new(plan);
+    house.settle();
+    house.talk(0, Act::PingHub);
+    house.settle();
+    house.stall(0, true);
+    for _ in 0..12 {
+        house.talk(1, Act::SayAll);
+    }
+    house.settle();
+    // Late by now, and not read from: what it says waits.
+    house.talk(0, Act::PingHub);
+    house.settle();
+    let peer = house.clients[0].peer;
+    assert!(!house.world.peer_drained(peer), "it owes {} bytes and is heard", house.owed_bytes());
+    // It reads on, not to the end, and stalls again.
+    house.stall(0, false);
+    while house.owed_bytes() > 900 {
+        house.read(0);
+        house.turn(0);
+    }
+    house.stall(0, true);
+    house.settle();
+    assert!(house.owed_bytes() > 0, "it has caught up: this run shows nothing");
+    assert!(house.world.peer_drained(peer), "it owes {} bytes and is not heard", house.owed_bytes());
+    house.finish()
+}
+
 pub(crate) fn resets_in_mid_frame(seed: u64) -> Tally {
     let mut plan = Plan::rough(seed).shards(2).also(6, Act::Reset).also(2, Act::Vanish).also(9, Act::Arrive);
     plan.world.arrival_bytes = 1..=40;
