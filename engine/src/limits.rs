@@ -2,6 +2,7 @@
 
 use crate::buf::segment::SEGMENT_BYTES;
 use crate::conn::slots::{Cold, Hot};
+use crate::conn::wire::Variation;
 use std::fmt;
 
 /// What an operator or embedder may bound. `0` in a field documented as "auto" lets the engine derive it.
@@ -221,7 +222,7 @@ impl Plan {
 }
 
 /// The least a shard's log can work with: one open segment per variation, one private, and as many in use.
-pub const LOG_BYTES_MIN: usize = 8 * SEGMENT_BYTES;
+pub const LOG_BYTES_MIN: usize = 2 * (Variation::COUNT + 1) * SEGMENT_BYTES;
 
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

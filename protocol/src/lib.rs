@@ -9,4 +9,5 @@ pub mod error;
 pub mod http;
 pub mod hub;
 pub mod negotiate;
+pub mod sse;
 pub mod ws;

@@ -4,3 +4,4 @@ pub mod endpoint;
 pub mod outbox;
 pub mod partial;
 pub mod slots;
+pub mod wire;

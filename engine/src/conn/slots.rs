@@ -3,6 +3,7 @@
 use crate::buf::Extent;
 use crate::conn::outbox::Runs;
 use crate::conn::partial::Partials;
+use crate::conn::wire::Variation;
 use crate::io::{Generation, Slot};
 use fanfare_protocol::hub::session::Session;
 use std::ops::{BitOr, Not};
@@ -141,8 +142,8 @@ pub struct Hot {
     pub generation: Generation,
     /// Where it is in its life.
     pub state: State,
-    /// Whether hub messages go out as MessagePack; only meaningful once open.
-    pub binary: bool,
+    /// How hub messages go out; only meaningful once open.
+    pub variation: Variation,
     /// One-bit facts.
     pub flags: Flags,
     /// Index into the engine's endpoints.

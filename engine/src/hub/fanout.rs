@@ -15,7 +15,7 @@ use crate::buf::segment::Holdings;
 use crate::buf::{Extent, SegmentId};
 use crate::conn::outbox;
 use crate::conn::slots::{Flags, Hot, State};
-use crate::hub::interest::variation;
+use crate::conn::wire::ByVariation;
 use crate::hub::registry::{GroupId, HubId, Registry};
 use crate::hub::switchboard::Switchboard;
 use crate::io::Slot;
@@ -36,7 +36,7 @@ pub enum Crowd {
 pub struct Fan {
     stamp: u32,
     crowd: Crowd,
-    runs: [Extent; 2],
+    runs: ByVariation<Extent>,
     excluded: (u32, u32),
 }
 
@@ -65,11 +65,11 @@ impl Fans {
 
     /// Bytes per member that wait for the flush.
     pub fn pending_bytes(&self) -> usize {
-        self.list.iter().map(|fan| fan.runs[0].len.max(fan.runs[1].len) as usize).sum()
+        self.list.iter().map(|fan| fan.runs.0.iter().map(|run| run.len as usize).max().unwrap_or(0)).sum()
     }
 
     /// Adds one message for a crowd. `excluded` ascends.
-    pub fn record(&mut self, holdings: &mut Holdings, crowd: Crowd, runs: [Extent; 2], excluded: &[Slot]) {
+    pub fn record(&mut self, holdings: &mut Holdings, crowd: Crowd, runs: ByVariation<Extent>, excluded: &[Slot]) {
         debug_assert!(excluded.is_sorted());
         if self.grow(crowd, &runs, excluded) {
             return;
@@ -78,22 +78,24 @@ impl Fans {
         self.excluded.extend_from_slice(excluded);
         self.last_stamp = self.last_stamp.wrapping_add(1);
         self.sealed = false;
-        for run in runs.iter().filter(|run| !run.is_empty()) {
+        for run in runs.0.iter().filter(|run| !run.is_empty()) {
             holdings.hold(run.segment);
         }
         let excluded = (from, self.excluded.len() as u32);
         self.list.push(Fan { stamp: self.last_stamp, crowd, runs, excluded });
     }
 
-    fn grow(&mut self, crowd: Crowd, runs: &[Extent; 2], excluded: &[Slot]) -> bool {
+    fn grow(&mut self, crowd: Crowd, runs: &ByVariation<Extent>, excluded: &[Slot]) -> bool {
         let sealed = self.sealed;
         let Some(last) = self.list.last_mut() else { return false };
         let same_crowd = last.crowd == crowd && excluded.is_empty() && last.excluded.0 == last.excluded.1;
-        let joins = |v: usize| last.runs[v].joins(&runs[v]) || (last.runs[v].is_empty() && runs[v].is_empty());
-        if sealed || !same_crowd || !joins(0) || !joins(1) {
+        let joins = |(run, next): (&Extent, &Extent)| {
+            if run.is_empty() || next.is_empty() { run.is_empty() && next.is_empty() } else { run.joins(next) }
+        };
+        if sealed || !same_crowd || !last.runs.0.iter().zip(&runs.0).all(joins) {
             return false;
         }
-        for (run, next) in last.runs.iter_mut().zip(runs) {
+        for (run, next) in last.runs.0.iter_mut().zip(&runs.0) {
             run.merge(next);
         }
         true
@@ -131,7 +133,7 @@ impl Fans {
 
     fn take_off(&mut self) {
         for fan in self.list.drain(..) {
-            self.flying.extend(fan.runs.iter().filter(|run| !run.is_empty()).map(|run| run.segment));
+            self.flying.extend(fan.runs.0.iter().filter(|run| !run.is_empty()).map(|run| run.segment));
         }
         self.excluded.clear();
     }
@@ -154,9 +156,9 @@ fn in_crowd(hot: &Hot, hub: HubId, registry: &Registry, crowd: Crowd) -> bool {
 #[derive(Debug, Default)]
 pub struct Ready {
     /// The members.
-    pub slots: [Vec<Slot>; 2],
+    pub slots: ByVariation<Vec<Slot>>,
     /// What they get.
-    pub runs: [Extent; 2],
+    pub runs: ByVariation<Extent>,
 }
 
 impl Switchboard {
@@ -173,7 +175,7 @@ impl Switchboard {
             for index in first..self.fans.list.len() {
                 let fan = self.fans.list[index];
                 if in_crowd(&hot, hub, &self.registry, fan.crowd) && !self.fans.excludes(&fan, slot) {
-                    let run = fan.runs[variation(hot.binary)];
+                    let run = fan.runs[hot.variation];
                     self.counters.deliveries_total.add(u64::from(run.count));
                     self.owe(slot, run);
                 }
@@ -186,7 +188,7 @@ impl Switchboard {
     /// The end of the turn: everybody gets what was published. Members that one plain send serves are listed in
     /// `ready`, the others have it in their outboxes.
     pub(crate) fn spread(&mut self, ready: &mut Ready) {
-        ready.slots.iter_mut().for_each(Vec::clear);
+        ready.slots.0.iter_mut().for_each(Vec::clear);
         let fans = std::mem::take(&mut self.fans.list);
         let plain = match &fans[..] {
             [only] if !self.wants_send_file(&only.runs) => {
@@ -198,15 +200,16 @@ impl Switchboard {
         for fan in &fans {
             self.spread_one(fan, plain.then_some(&mut *ready));
         }
-        let served = ready.slots.iter().zip(ready.runs).map(|(slots, run)| slots.len() as u64 * u64::from(run.count));
+        let served =
+            ready.slots.0.iter().zip(ready.runs.0).map(|(slots, run)| slots.len() as u64 * u64::from(run.count));
         self.counters.deliveries_total.add(served.sum());
         self.fans.list = fans;
         self.fans.take_off();
     }
 
-    fn wants_send_file(&self, runs: &[Extent; 2]) -> bool {
+    fn wants_send_file(&self, runs: &ByVariation<Extent>) -> bool {
         let least = self.limits.send_file_bytes_min;
-        least != 0 && runs.iter().any(|run| run.len as usize >= least)
+        least != 0 && runs.0.iter().any(|run| run.len as usize >= least)
     }
 
     fn spread_one(&mut self, fan: &Fan, ready: Option<&mut Ready>) {
@@ -232,7 +235,7 @@ impl Switchboard {
             let hot = self.slots.hot(slot);
             let plain = outbox::is_clear(hot) && !hot.flags.has(stateful) && !has(hot.fan_stamp, fan);
             if plain && !(exclusive && self.fans.excludes(fan, slot)) {
-                let v = variation(hot.binary);
+                let v = hot.variation;
                 if !fan.runs[v].is_empty() {
                     ready.slots[v].push(slot);
                 }
@@ -247,7 +250,7 @@ impl Switchboard {
         if has(hot.fan_stamp, fan) || self.fans.excludes(fan, slot) {
             return;
         }
-        let run = fan.runs[variation(hot.binary)];
+        let run = fan.runs[hot.variation];
         self.counters.deliveries_total.add(u64::from(run.count));
         self.owe(slot, run);
     }

@@ -1,5 +1,6 @@
 //! Which shards have anybody to tell: published counts that let a broadcast skip shards without members.
 
+use crate::conn::wire::{ByVariation, Variation};
 use crossbeam_utils::CachePadded;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -8,8 +9,8 @@ const NAME_BUCKETS: usize = 4096;
 
 #[derive(Debug)]
 struct ShardInterest {
-    /// Members per hub and format.
-    hubs: Box<[[AtomicU32; 2]]>,
+    /// Members per hub and variation.
+    hubs: Box<[ByVariation<AtomicU32>]>,
     /// Groups and users with members, per bucket of their name's hash.
     names: Box<[AtomicU32]>,
 }
@@ -18,11 +19,6 @@ struct ShardInterest {
 #[derive(Debug)]
 pub struct Interest {
     shards: Box<[CachePadded<ShardInterest>]>,
-}
-
-/// Number of a format in the two-element arrays of this module and of `fanout`.
-pub fn variation(binary: bool) -> usize {
-    usize::from(binary)
 }
 
 fn bucket(name_hash: u64) -> usize {
@@ -45,8 +41,8 @@ impl Interest {
     }
 
     /// `shard` has one more (`+1`) or one fewer (`-1`) member of `hub`.
-    pub fn member(&self, shard: u8, hub: u16, binary: bool, by: i32) {
-        let count = &self.shards[shard as usize].hubs[hub as usize][variation(binary)];
+    pub fn member(&self, shard: u8, hub: u16, variation: Variation, by: i32) {
+        let count = &self.shards[shard as usize].hubs[hub as usize][variation];
         count.fetch_add(by as u32, Ordering::AcqRel);
     }
 
@@ -56,9 +52,9 @@ impl Interest {
     }
 
     /// Members of `hub` on `shard`, by variation.
-    pub fn members(&self, shard: u8, hub: u16) -> [u32; 2] {
+    pub fn members(&self, shard: u8, hub: u16) -> ByVariation<u32> {
         let row = &self.shards[shard as usize].hubs[hub as usize];
-        [row[0].load(Ordering::Acquire), row[1].load(Ordering::Acquire)]
+        ByVariation(std::array::from_fn(|index| row.0[index].load(Ordering::Acquire)))
     }
 
     /// Whether `shard` may have members under a name.
@@ -68,6 +64,6 @@ impl Interest {
 
     /// Members of `hub` in the whole process.
     pub fn connections(&self, hub: u16) -> usize {
-        (0..self.shards.len()).map(|s| self.members(s as u8, hub).iter().sum::<u32>() as usize).sum()
+        (0..self.shards.len()).map(|s| self.members(s as u8, hub).0.iter().sum::<u32>() as usize).sum()
     }
 }

@@ -1,6 +1,7 @@
 //! What one shard tells another: 64 bytes that name runs in the sender's log.
 
-use crate::buf::{Extent, SegmentId};
+use crate::buf::{Extent, Logs, SegmentId};
+use crate::conn::wire::{ByVariation, Variation};
 use crate::hub::directory::ConnRef;
 
 /// Bytes in the sender's log that are read when the note is taken and not kept: a name, a list of slots.
@@ -40,7 +41,57 @@ pub enum NameKind {
     User,
 }
 
-/// One note. `runs`: the message by variation, an empty run where nobody needs it.
+/// A message on its way to another shard: the one run that it is, or the list of all its pieces in all variations.
+#[derive(Clone, Copy, Debug)]
+pub struct Packed {
+    /// [`Extent::LISTED`]: bytes in the sender's log, [`LISTED_BYTES`] for each piece: the number of its variation, then
+    /// the piece. Piece after piece of the message; of one piece, the variations in the order of their numbers.
+    run: Extent,
+    variation: Variation,
+}
+
+/// Bytes of an entry of a list.
+pub const LISTED_BYTES: usize = 1 + Extent::BYTES;
+
+impl Packed {
+    /// One run in one variation.
+    pub fn one(variation: Variation, run: Extent) -> Self {
+        Self { run, variation }
+    }
+
+    /// The list in these bytes of the sender's log.
+    pub fn listed(span: Span) -> Self {
+        Self { run: Extent { flags: Extent::LISTED, ..span.into() }, variation: Variation::default() }
+    }
+
+    /// Adds an entry to what is going to be a list.
+    pub fn list(list: &mut Vec<u8>, variation: Variation, run: &Extent) {
+        list.push(variation as u8);
+        list.extend_from_slice(&run.to_bytes());
+    }
+
+    /// Calls `take` with one piece of the message after the other, each in all variations that somebody needs.
+    pub fn for_each(&self, logs: &Logs, mut take: impl FnMut(ByVariation<Extent>)) {
+        let mut piece = ByVariation::default();
+        if self.run.flags & Extent::LISTED == 0 {
+            piece[self.variation] = self.run;
+            return take(piece);
+        }
+        let mut last = None;
+        let (entries, _) = logs.bytes(self.run).as_chunks::<LISTED_BYTES>();
+        for [number, run @ ..] in entries {
+            let Some(variation) = Variation::from_u8(*number) else { continue };
+            if last >= Some(variation) {
+                take(std::mem::take(&mut piece));
+            }
+            piece[variation] = Extent::from_bytes(*run);
+            last = Some(variation);
+        }
+        take(piece);
+    }
+}
+
+/// One note.
 #[derive(Clone, Copy, Debug)]
 pub enum Note {
     /// For every member of a hub but the `excluded` slots.
@@ -48,7 +99,7 @@ pub enum Note {
         /// The hub.
         hub: u16,
         /// The message.
-        runs: [Extent; 2],
+        message: Packed,
         /// Slots of the receiving shard, ascending, 4 bytes each, little endian.
         excluded: Span,
     },
@@ -59,7 +110,7 @@ pub enum Note {
         /// Group or user.
         kind: NameKind,
         /// The message.
-        runs: [Extent; 2],
+        message: Packed,
         /// The name.
         name: Span,
         /// As in `Hub`.
@@ -70,7 +121,7 @@ pub enum Note {
         /// The connection.
         to: ConnRef,
         /// The message.
-        runs: [Extent; 2],
+        message: Packed,
     },
     /// A connection of yours joins or leaves a group.
     Membership {

@@ -1,5 +1,6 @@
 //! Speaking to clients from outside the engine's threads: commands into bounded mailboxes, never waiting.
 
+use crate::conn::wire::Variation;
 use crate::hub::directory::ConnRef;
 use crate::hub::host::{Answer, HandlerError};
 use crate::hub::outgoing::Outgoing;
@@ -99,7 +100,10 @@ impl OwnedPayload {
 /// Bytes that the arguments take at least, in the longer of the formats they are there in.
 fn payload_bytes(payload: &Payload<'_>) -> usize {
     match *payload {
-        Payload::Values(_) => Outgoing::Invocation { target: "", arguments: payload }.len(Format::Json).unwrap_or(0),
+        Payload::Values(_) => {
+            let message = Outgoing::Invocation { target: "", arguments: payload };
+            message.measure(Variation::JsonWebSocket).map_or(0, |measured| measured.body_bytes())
+        }
         Payload::Ready { json, messagepack } => json.map_or(0, <[u8]>::len).max(messagepack.map_or(0, <[u8]>::len)),
         Payload::Raw(arguments) => arguments.bytes().len(),
     }

@@ -1,7 +1,7 @@
 //! Who is in which hub, group and user, on this shard.
 
 use crate::buf::slab::Slab;
-use crate::hub::interest::variation;
+use crate::conn::wire::{ByVariation, Variation};
 use crate::hub::note::NameKind;
 use crate::io::Slot;
 use std::collections::HashMap;
@@ -20,7 +20,7 @@ pub struct HubMembers {
     /// In no particular order; a member's record knows its position.
     pub slots: Vec<Slot>,
     /// Members by variation.
-    pub variations: [u32; 2],
+    pub variations: ByVariation<u32>,
 }
 
 /// One member of a group, with the way back to its own list of groups.
@@ -40,7 +40,7 @@ pub struct Group {
     key: Box<[u8]>,
     members: Vec<Member>,
     /// Members by variation.
-    pub variations: [u32; 2],
+    pub variations: ByVariation<u32>,
 }
 
 impl Group {
@@ -190,17 +190,17 @@ impl Registry {
     }
 
     /// Adds a member to a hub; returns its position for its own record.
-    pub fn add_member(&mut self, hub: HubId, slot: Slot, binary: bool) -> u32 {
+    pub fn add_member(&mut self, hub: HubId, slot: Slot, variation: Variation) -> u32 {
         let members = &mut self.hubs[hub.0 as usize];
-        members.variations[variation(binary)] += 1;
+        members.variations[variation] += 1;
         members.slots.push(slot);
         (members.slots.len() - 1) as u32
     }
 
     /// Takes the member at `position` out. Returns the slot that has moved to that position, if one has.
-    pub fn remove_member(&mut self, hub: HubId, position: u32, binary: bool) -> Option<Slot> {
+    pub fn remove_member(&mut self, hub: HubId, position: u32, variation: Variation) -> Option<Slot> {
         let members = &mut self.hubs[hub.0 as usize];
-        members.variations[variation(binary)] -= 1;
+        members.variations[variation] -= 1;
         members.slots.swap_remove(position as usize);
         members.slots.get(position as usize).copied()
     }
@@ -210,7 +210,7 @@ impl Registry {
         &mut self,
         slot: Slot,
         list: &mut u32,
-        binary: bool,
+        variation: Variation,
         (hub, kind, name): (HubId, NameKind, &str),
     ) -> Result<Change, GroupError> {
         if name.len() > self.name_bytes_max {
@@ -236,14 +236,14 @@ impl Registry {
         let record = self.groups.get_mut(group.0).expect("found or made above");
         memberships.push(Membership { group, position: record.members.len() as u32 });
         record.members.push(Member { slot, list: *list, index: (memberships.len() - 1) as u32 });
-        record.variations[variation(binary)] += 1;
+        record.variations[variation] += 1;
         Ok(if existing.is_some() { Change::Other(group) } else { Change::First(group) })
     }
 
     /// Makes the group whose key is in the scratch.
     fn create(&mut self) -> Option<GroupId> {
         let key: Box<[u8]> = self.key.as_slice().into();
-        let group = Group { key: key.clone(), members: Vec::new(), variations: [0; 2] };
+        let group = Group { key: key.clone(), members: Vec::new(), variations: ByVariation::default() };
         let id = GroupId(self.groups.insert(group).ok()?);
         self.by_key.insert(key, id);
         Some(id)
@@ -255,20 +255,20 @@ impl Registry {
     }
 
     /// Takes a member out of one group. Idempotent.
-    pub fn leave(&mut self, list: &mut u32, binary: bool, group: GroupId) -> Change {
+    pub fn leave(&mut self, list: &mut u32, variation: Variation, group: GroupId) -> Change {
         let Some(index) = self.memberships(*list).iter().position(|m| m.group == group) else {
             return Change::None;
         };
-        self.remove_membership(list, index, binary)
+        self.remove_membership(list, index, variation)
     }
 
     /// Takes a member out of the last group in its list. `None`: it is in none.
-    pub fn leave_last(&mut self, list: &mut u32, binary: bool) -> Option<Change> {
+    pub fn leave_last(&mut self, list: &mut u32, variation: Variation) -> Option<Change> {
         let index = self.memberships(*list).len().checked_sub(1)?;
-        Some(self.remove_membership(list, index, binary))
+        Some(self.remove_membership(list, index, variation))
     }
 
-    fn remove_membership(&mut self, list: &mut u32, index: usize, binary: bool) -> Change {
+    fn remove_membership(&mut self, list: &mut u32, index: usize, variation: Variation) -> Change {
         let memberships = self.memberships.get_mut(*list).expect("a list's handle is live");
         let membership = memberships.swap_remove(index);
         let moved = memberships.get(index).copied();
@@ -283,7 +283,7 @@ impl Registry {
         }
         let id = membership.group;
         let group = self.groups.get_mut(id.0).expect("a member's group is live");
-        group.variations[variation(binary)] -= 1;
+        group.variations[variation] -= 1;
         group.members.swap_remove(membership.position as usize);
         if group.members.is_empty() {
             let group = self.groups.remove(id.0).expect("looked at above");
@@ -305,6 +305,7 @@ mod tests {
     use std::collections::{BTreeMap, BTreeSet};
 
     const HUB: HubId = HubId(0);
+    const JSON: Variation = Variation::JsonWebSocket;
 
     /// Random joins and leaves agree with plain sets, and every way back stays right.
     #[test]
@@ -324,11 +325,11 @@ mod tests {
                 let (slot, group) = (random(8), random(5));
                 let (name, list) = (format!("g{group}"), &mut lists[slot as usize]);
                 if random(2) == 0 {
-                    let change = registry.join(Slot(slot), list, false, (HUB, NameKind::Group, &name)).unwrap();
+                    let change = registry.join(Slot(slot), list, JSON, (HUB, NameKind::Group, &name)).unwrap();
                     let is_new = model.entry(group).or_default().insert(slot);
                     assert_eq!(change != Change::None, is_new, "seed {seed}");
                 } else if let Some(id) = registry.find(HUB, NameKind::Group, &name) {
-                    let change = registry.leave(list, false, id);
+                    let change = registry.leave(list, JSON, id);
                     let was = model.entry(group).or_default().remove(&slot);
                     assert_eq!(change != Change::None, was, "seed {seed}");
                 }
@@ -340,7 +341,7 @@ mod tests {
                 }
             }
             for list in &mut lists {
-                while registry.leave_last(list, false).is_some() {}
+                while registry.leave_last(list, JSON).is_some() {}
             }
             assert_eq!((registry.group_count(), registry.memberships.len()), (0, 0), "seed {seed}");
         }
@@ -351,7 +352,7 @@ mod tests {
         let limits = Limits { groups_max: 1, name_bytes_max: 4, ..Limits::default() };
         let mut registry = Registry::new(1, 4, &limits);
         let mut list = 0;
-        let mut join = |name| registry.join(Slot(0), &mut list, true, (HUB, NameKind::Group, name));
+        let mut join = |name| registry.join(Slot(0), &mut list, JSON, (HUB, NameKind::Group, name));
         assert_eq!(join("12345"), Err(GroupError::NameTooLong));
         assert!(join("a").is_ok());
         assert_eq!(join("b"), Err(GroupError::TooManyGroups));

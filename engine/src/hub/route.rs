@@ -2,11 +2,11 @@
 
 use crate::buf::log::Extents;
 use crate::buf::{Extent, segment::Logs};
+use crate::conn::wire::{ByVariation, Variation};
 use crate::event::CloseReason;
 use crate::hub::directory::ConnRef;
 use crate::hub::fanout::Crowd;
-use crate::hub::interest::variation;
-use crate::hub::note::{NameKind, Note, Span};
+use crate::hub::note::{NameKind, Note, Packed, Span};
 use crate::hub::outgoing::Outgoing;
 use crate::hub::publisher::PublishError;
 use crate::hub::registry::{GroupError, HubId};
@@ -14,7 +14,6 @@ use crate::hub::switchboard::Switchboard;
 use crate::io::Slot;
 use fanfare_protocol::cursor::Sink;
 use fanfare_protocol::error::CloseCode;
-use fanfare_protocol::hub::Format;
 
 /// One addressee of a message (spec 6.9).
 #[derive(Clone, Copy, Debug)]
@@ -38,6 +37,11 @@ pub struct Leg {
     remote: u64,
 }
 
+/// The variations that somebody needs.
+type Needed = ByVariation<bool>;
+/// A message in those.
+type Encoded = ByVariation<Option<Extents>>;
+
 /// Connections that a message may leave out.
 pub const EXCLUDED_MAX: usize = 8192;
 
@@ -56,7 +60,7 @@ impl Switchboard {
         }
         let mut legs = std::mem::take(&mut self.legs_scratch);
         legs.clear();
-        let mut needed = [false; 2];
+        let mut needed = Needed::default();
         for audience in to {
             let leg = self.resolve_audience(hub, audience, &mut needed);
             legs.push(leg);
@@ -74,11 +78,12 @@ impl Switchboard {
         legs: &[Leg],
         except: &[ConnRef],
         message: &Outgoing<'_>,
-        needed: [bool; 2],
+        needed: Needed,
     ) -> Result<(), PublishError> {
-        let encoded =
-            [self.encode(needed[0], Format::Json, message)?, self.encode(needed[1], Format::MessagePack, message)?];
-        let parts = encoded.iter().flatten().map(|runs| runs.len()).max().unwrap_or(0);
+        let mut encoded = Encoded::default();
+        for variation in Variation::ALL.into_iter().filter(|&variation| needed[variation]) {
+            encoded[variation] = Some(self.encode(variation, message)?);
+        }
         let mut excluded_here = [Slot::default(); 1];
         let many: Vec<Slot>;
         let excluded = match except {
@@ -98,7 +103,7 @@ impl Switchboard {
         let noted = self.write_notes(&mut notes, hub, to, legs, except, &encoded);
         if noted.is_ok() {
             for leg in legs {
-                self.give_here(leg, &encoded, parts, excluded);
+                self.give_here(leg, &encoded, excluded);
             }
             for &(shard, note) in &notes {
                 self.note(shard, note);
@@ -109,9 +114,10 @@ impl Switchboard {
     }
 
     /// This shard's share of one message, piece after piece.
-    fn give_here(&mut self, leg: &Leg, encoded: &[Option<Extents>; 2], parts: usize, excluded: &[Slot]) {
+    fn give_here(&mut self, leg: &Leg, encoded: &Encoded, excluded: &[Slot]) {
+        let parts = parts(encoded);
         for part in 0..parts {
-            let runs = [part_of(&encoded[0], part), part_of(&encoded[1], part)];
+            let runs = ByVariation(std::array::from_fn(|index| part_of(&encoded.0[index], part)));
             if let Some(crowd) = leg.crowd {
                 self.fans.record(&mut self.holdings, crowd, runs, excluded);
             }
@@ -119,7 +125,7 @@ impl Switchboard {
                 if part == 0 {
                     self.catch_up(slot);
                 }
-                self.owe(slot, runs[variation(self.slots.hot(slot).binary)]);
+                self.owe(slot, runs[self.slots.hot(slot).variation]);
                 self.counters.deliveries_total.add(u64::from(part + 1 == parts));
             }
         }
@@ -133,47 +139,45 @@ impl Switchboard {
         to: &[Audience<'_>],
         legs: &[Leg],
         except: &[ConnRef],
-        encoded: &[Option<Extents>; 2],
+        encoded: &Encoded,
     ) -> Result<(), PublishError> {
         if legs.iter().all(|leg| leg.remote == 0) {
             return Ok(());
         }
-        let runs = [self.in_one(&encoded[0])?, self.in_one(&encoded[1])?];
+        let message = self.pack(encoded)?;
         for (audience, leg) in to.iter().zip(legs) {
-            self.write_leg_notes(notes, hub, audience, leg.remote, runs, except)?;
+            self.write_leg_notes(notes, hub, audience, leg.remote, message, except)?;
         }
         Ok(())
     }
 
-    /// A message as one extent: its bytes, or the list of its pieces.
-    fn in_one(&mut self, runs: &Option<Extents>) -> Result<Extent, PublishError> {
-        match runs.as_deref() {
-            None | Some([]) => Ok(Extent::default()),
-            Some([one]) => Ok(*one),
-            Some(many) => {
-                let list: Vec<u8> = many.iter().flat_map(Extent::to_bytes).collect();
-                Ok(Extent { flags: Extent::LISTED, ..self.span(&list)?.into() })
+    /// The message small enough for a note.
+    fn pack(&mut self, encoded: &Encoded) -> Result<Packed, PublishError> {
+        let mut written = encoded.iter().filter_map(|(variation, runs)| Some((variation, runs.as_deref()?)));
+        if let (Some((variation, [run])), None) = (written.next(), written.next()) {
+            return Ok(Packed::one(variation, *run));
+        }
+        let mut list = Vec::new();
+        for part in 0..parts(encoded) {
+            for (variation, runs) in encoded.iter() {
+                if let Some(run) = runs.as_ref().and_then(|runs| runs.get(part)) {
+                    Packed::list(&mut list, variation, run);
+                }
             }
         }
+        Ok(Packed::listed(self.span(&list)?))
     }
 
-    fn encode(
-        &mut self,
-        needed: bool,
-        format: Format,
-        message: &Outgoing<'_>,
-    ) -> Result<Option<Extents>, PublishError> {
-        if !needed {
-            return Ok(None);
+    fn encode(&mut self, variation: Variation, message: &Outgoing<'_>) -> Result<Extents, PublishError> {
+        let measured = message.measure(variation).map_err(PublishError::BadPayload)?;
+        let (bytes, bytes_max) = (measured.body_bytes(), self.limits.publish_bytes_max);
+        if bytes > bytes_max {
+            return Err(PublishError::TooLarge { bytes, bytes_max });
         }
-        let body = message.len(format).map_err(PublishError::BadPayload)?;
-        if body > self.limits.publish_bytes_max {
-            return Err(PublishError::TooLarge { bytes: body, bytes_max: self.limits.publish_bytes_max });
-        }
-        self.append_broadcast(format, body, message).map(Some).map_err(|_| PublishError::LogFull)
+        self.append_broadcast(&measured, message).map_err(|_| PublishError::LogFull)
     }
 
-    fn resolve_audience(&mut self, hub: HubId, audience: &Audience<'_>, needed: &mut [bool; 2]) -> Leg {
+    fn resolve_audience(&mut self, hub: HubId, audience: &Audience<'_>, needed: &mut Needed) -> Leg {
         let mut leg = Leg { crowd: None, slot: None, remote: 0 };
         match *audience {
             Audience::All => {
@@ -186,7 +190,7 @@ impl Switchboard {
             Audience::Connection(connection) if connection.shard() == self.shard => {
                 leg.slot = self.resolve(connection).filter(|&slot| self.is_member(slot));
                 if let Some(slot) = leg.slot {
-                    needed[variation(self.slots.hot(slot).binary)] = true;
+                    needed[self.slots.hot(slot).variation] = true;
                 }
             }
             Audience::Connection(connection) => {
@@ -196,9 +200,9 @@ impl Switchboard {
         leg
     }
 
-    fn resolve_name(&mut self, hub: HubId, kind: NameKind, name: &str, needed: &mut [bool; 2], leg: &mut Leg) {
+    fn resolve_name(&mut self, hub: HubId, kind: NameKind, name: &str, needed: &mut Needed, leg: &mut Leg) {
         if let Some(group) = self.registry.find(hub, kind, name) {
-            let variations = self.registry.group(group).map_or([0; 2], |group| group.variations);
+            let variations = self.registry.group(group).map_or(ByVariation::default(), |group| group.variations);
             leg.crowd = need(needed, variations).then_some(Crowd::Group(group));
         }
         if self.senders.len() > 1 {
@@ -209,7 +213,7 @@ impl Switchboard {
     }
 
     /// The other shards that `filter` admits and that have members of the hub, as bits.
-    fn interested(&self, hub: HubId, needed: &mut [bool; 2], filter: impl Fn(u8) -> bool) -> u64 {
+    fn interested(&self, hub: HubId, needed: &mut Needed, filter: impl Fn(u8) -> bool) -> u64 {
         let mut bits = 0;
         for shard in 0..self.senders.len() as u8 {
             if shard != self.shard && filter(shard) && need(needed, self.shared.interest.members(shard, hub.0)) {
@@ -225,7 +229,7 @@ impl Switchboard {
         hub: HubId,
         audience: &Audience<'_>,
         remote: u64,
-        runs: [Extent; 2],
+        message: Packed,
         except: &[ConnRef],
     ) -> Result<(), PublishError> {
         if remote == 0 {
@@ -238,10 +242,10 @@ impl Switchboard {
         for shard in (0..self.senders.len() as u8).filter(|shard| remote >> shard & 1 == 1) {
             let excluded = self.excluded_span(shard, except)?;
             let note = match *audience {
-                Audience::All => Note::Hub { hub: hub.0, runs, excluded },
-                Audience::Group(_) => Note::Named { hub: hub.0, kind: NameKind::Group, runs, name, excluded },
-                Audience::User(_) => Note::Named { hub: hub.0, kind: NameKind::User, runs, name, excluded },
-                Audience::Connection(to) => Note::One { to, runs },
+                Audience::All => Note::Hub { hub: hub.0, message, excluded },
+                Audience::Group(_) => Note::Named { hub: hub.0, kind: NameKind::Group, message, name, excluded },
+                Audience::User(_) => Note::Named { hub: hub.0, kind: NameKind::User, message, name, excluded },
+                Audience::Connection(to) => Note::One { to, message },
             };
             notes.push((shard, note));
         }
@@ -282,25 +286,23 @@ impl Switchboard {
     /// Acts on one note. What is kept of the sender's log is held before this returns.
     pub(crate) fn handle_note(&mut self, note: &Note) {
         match *note {
-            Note::Hub { hub, runs, excluded } => {
+            Note::Hub { hub, message, excluded } => {
                 let excluded = self.excluded_slots(excluded);
-                self.record_runs(Crowd::Hub(HubId(hub)), runs, &excluded);
+                self.record_message(Crowd::Hub(HubId(hub)), message, &excluded);
             }
-            Note::Named { hub, kind, runs, name, excluded } => {
+            Note::Named { hub, kind, message, name, excluded } => {
                 let logs = self.logs.clone();
                 let Some(group) = self.registry.find(HubId(hub), kind, text(&logs, name)) else { return };
                 let excluded = self.excluded_slots(excluded);
-                self.record_runs(Crowd::Group(group), runs, &excluded);
+                self.record_message(Crowd::Group(group), message, &excluded);
             }
-            Note::One { to, runs } => {
+            Note::One { to, message } => {
                 if let Some(slot) = self.resolve(to).filter(|&slot| self.is_member(slot)) {
                     self.catch_up(slot);
-                    let run = runs[variation(self.slots.hot(slot).binary)];
+                    let variation = self.slots.hot(slot).variation;
                     self.counters.deliveries_total.add(1);
-                    match self.pieces(run) {
-                        None => self.owe(slot, run),
-                        Some(pieces) => pieces.into_iter().for_each(|piece| self.owe(slot, piece)),
-                    }
+                    let logs = self.logs.clone();
+                    message.for_each(&logs, |piece| self.owe(slot, piece[variation]));
                 }
             }
             Note::Membership { who, join, name } => {
@@ -315,24 +317,9 @@ impl Switchboard {
     }
 
     /// A message from another shard, whole, whatever the number of its pieces.
-    fn record_runs(&mut self, crowd: Crowd, runs: [Extent; 2], excluded: &[Slot]) {
-        let pieces = [self.pieces(runs[0]), self.pieces(runs[1])];
-        let [None, None] = &pieces else {
-            let pieces = [0, 1].map(|v| pieces[v].clone().unwrap_or_else(|| vec![runs[v]]));
-            for part in 0..pieces[0].len().max(pieces[1].len()) {
-                let piece = |v: usize| pieces[v].get(part).copied().unwrap_or_default();
-                self.fans.record(&mut self.holdings, crowd, [piece(0), piece(1)], excluded);
-            }
-            return;
-        };
-        self.fans.record(&mut self.holdings, crowd, runs, excluded);
-    }
-
-    /// The pieces of a message that is given as a list of them.
-    fn pieces(&self, run: Extent) -> Option<Vec<Extent>> {
-        let bytes = (run.flags & Extent::LISTED != 0).then(|| self.logs.bytes(run))?;
-        let (pieces, _) = bytes.as_chunks::<{ Extent::BYTES }>();
-        Some(pieces.iter().map(|piece| Extent::from_bytes(*piece)).collect())
+    fn record_message(&mut self, crowd: Crowd, message: Packed, excluded: &[Slot]) {
+        let (fans, holdings) = (&mut self.fans, &mut self.holdings);
+        message.for_each(&self.logs, |runs| fans.record(holdings, crowd, runs, excluded));
     }
 
     fn excluded_slots(&self, span: Span) -> Vec<Slot> {
@@ -390,11 +377,17 @@ impl Switchboard {
     }
 }
 
-/// Marks the variations that `members` speak; whether there is anybody at all.
-fn need(needed: &mut [bool; 2], members: [u32; 2]) -> bool {
-    needed[0] |= members[0] > 0;
-    needed[1] |= members[1] > 0;
-    members[0] + members[1] > 0
+/// Marks the variations that `members` need; whether there is anybody at all.
+fn need(needed: &mut Needed, members: ByVariation<u32>) -> bool {
+    for (variation, &count) in members.iter() {
+        needed[variation] |= count > 0;
+    }
+    members.0.iter().any(|&count| count > 0)
+}
+
+/// Pieces that the message has in the variation where it has most.
+fn parts(encoded: &Encoded) -> usize {
+    encoded.0.iter().flatten().map(|runs| runs.len()).max().unwrap_or(0)
 }
 
 /// The slots of those of `connections` that are on `shard`, ascending. References ascend by tenancy before slot.

@@ -8,6 +8,7 @@ use crate::buf::{Extent, SegmentId};
 use crate::conn::endpoint::{Endpoint, EndpointOptions, HttpHandler, Service};
 use crate::conn::outbox;
 use crate::conn::slots::{ColdFlags, Flags, Slots, State};
+use crate::conn::wire::{ByVariation, Variation};
 use crate::event::{CloseReason, SharedCounters};
 use crate::hub::context::Context;
 use crate::hub::directory::{ConnRef, Directory};
@@ -16,7 +17,7 @@ use crate::hub::host::{Answer, CLOSED_WITH_ERROR, Host, unknown_method_text};
 use crate::hub::interest::Interest;
 use crate::hub::later::{Continuation, Timer};
 use crate::hub::note::{NameKind, Note};
-use crate::hub::outgoing::Outgoing;
+use crate::hub::outgoing::{Measured, Outgoing};
 use crate::hub::pending::Pending;
 use crate::hub::publisher::Mailbox;
 use crate::hub::registry::{Change, GroupError, GroupId, HubId, Registry};
@@ -31,8 +32,7 @@ use fanfare_protocol::error::CloseCode;
 use fanfare_protocol::hub::Format;
 use fanfare_protocol::hub::error::PayloadError;
 use fanfare_protocol::hub::session::{Tick, Timing, ticks_from_ms};
-use fanfare_protocol::ws::DataKind;
-use fanfare_protocol::ws::encode::{self, MessageWriter};
+use fanfare_protocol::ws::encode;
 use std::collections::{BinaryHeap, HashMap};
 use std::rc::Rc;
 use std::sync::atomic::AtomicBool;
@@ -111,7 +111,7 @@ pub struct Switchboard {
     pub(crate) logs: Logs,
     pub(crate) owner: SegmentOwner,
     pub(crate) holdings: Holdings,
-    pub(crate) broadcast: [Log; 2],
+    pub(crate) broadcast: ByVariation<Log>,
     pub(crate) private: Log,
 
     pub(crate) registry: Registry,
@@ -195,7 +195,7 @@ impl Switchboard {
             logs: shared.logs.clone(),
             owner: shared.logs.owner(shard)?,
             holdings: Holdings::new(shard, &shared.logs),
-            broadcast: [Log::new(), Log::new()],
+            broadcast: ByVariation::default(),
             private: Log::new(),
             registry: Registry::new(shared.hubs.len(), slots, &limits),
             fans: Fans::default(),
@@ -264,7 +264,7 @@ impl Switchboard {
     }
 
     pub(crate) fn format(&self, slot: Slot) -> Format {
-        if self.slots.hot(slot).binary { Format::MessagePack } else { Format::Json }
+        self.slots.hot(slot).variation.format()
     }
 
     // -- what one connection is owed ------------------------------------------------------------------------------
@@ -344,8 +344,7 @@ impl Switchboard {
     /// Says something to one connection, after everything that was published before.
     pub(crate) fn tell(&mut self, slot: Slot, message: &Outgoing<'_>) -> Result<(), TellError> {
         self.catch_up(slot);
-        let format = self.format(slot);
-        let runs = self.write_private(format, message)?;
+        let runs = self.write_private(self.slots.hot(slot).variation, message)?;
         self.counters.private_messages_total.add(1);
         self.owe_all(slot, &runs);
         Ok(())
@@ -363,15 +362,9 @@ impl Switchboard {
         slots.map(|index| u64::from(self.slots.hot(Slot(index as u32)).owed_bytes)).sum()
     }
 
-    pub(crate) fn write_private(&mut self, format: Format, message: &Outgoing<'_>) -> Result<Extents, TellError> {
-        let body = message.len(format)?;
-        let kind = data_kind(format);
-        let write = |writer: &mut LogWriter<'_>| {
-            let mut framed = MessageWriter::new(writer, kind, body);
-            // The first pass has shown that this message can be written.
-            let _ = message.write(format, &mut framed);
-        };
-        Ok(self.append_private(encode::message_len(body), write)?)
+    pub(crate) fn write_private(&mut self, variation: Variation, message: &Outgoing<'_>) -> Result<Extents, TellError> {
+        let measured = message.measure(variation)?;
+        Ok(self.append_private(measured.bytes(), |writer| measured.write(message, writer))?)
     }
 
     /// Sends bytes to one connection as they are: HTTP, control frames, echoes.
@@ -397,19 +390,11 @@ impl Switchboard {
     }
 
     /// Appends a message for many to the log of its variation.
-    pub(crate) fn append_broadcast(
-        &mut self,
-        format: Format,
-        body: usize,
-        message: &Outgoing<'_>,
-    ) -> Result<Extents, LogFull> {
-        let len = encode::message_len(body);
+    pub(crate) fn append_broadcast(&mut self, measured: &Measured, message: &Outgoing<'_>) -> Result<Extents, LogFull> {
+        let len = measured.bytes();
         self.reclaim_if_short(len);
-        let log = &mut self.broadcast[usize::from(format == Format::MessagePack)];
-        let result = log.append(&mut self.owner, len, 0, |writer| {
-            let mut framed = MessageWriter::new(writer, data_kind(format), body);
-            let _ = message.write(format, &mut framed);
-        });
+        let log = &mut self.broadcast[measured.variation()];
+        let result = log.append(&mut self.owner, len, 0, |writer| measured.write(message, writer));
         self.counters.encodings_total.add(1);
         self.count_append(len, result)
     }
@@ -440,7 +425,7 @@ impl Switchboard {
     /// Seals what is open and gives the memory of all free segments back to the system. What somebody is still owed
     /// stays, and comes back with a later call.
     pub(crate) fn give_log_back(&mut self) {
-        let logs = self.broadcast.iter_mut().chain(std::iter::once(&mut self.private));
+        let logs = self.broadcast.0.iter_mut().chain(std::iter::once(&mut self.private));
         for log in logs {
             log.close(&mut self.owner);
         }
@@ -495,18 +480,18 @@ impl Switchboard {
     // -- coming and going -----------------------------------------------------------------------------------------
 
     /// The hub handshake is done and answered: the connection becomes a member and its host is told.
-    pub(crate) fn admit(&mut self, slot: Slot, format: Format) {
+    pub(crate) fn admit(&mut self, slot: Slot) {
         let tick = self.tick();
-        let binary = format == Format::MessagePack;
         let hot = self.slots.hot_mut(slot);
-        hot.session.handle_handshake_done(format, tick);
+        let variation = hot.variation;
+        hot.session.handle_handshake_done(variation.format(), tick);
         hot.state = State::Open;
         hot.flags.set(Flags::MEMBER);
         hot.fan_stamp = self.fans.stamp();
         let hub = self.hub_of(self.slots.hot(slot).endpoint);
-        let position = self.registry.add_member(hub, slot, binary);
+        let position = self.registry.add_member(hub, slot, variation);
         self.slots.hot_mut(slot).member_position = position;
-        self.shared.interest.member(self.shard, hub.0, binary, 1);
+        self.shared.interest.member(self.shard, hub.0, variation, 1);
         self.counters.connections_open.add(1);
         self.counters.opened_total.add(1);
         let user = self.slots.cold(slot).user;
@@ -554,7 +539,7 @@ impl Switchboard {
         self.catch_up(slot);
         let hub = self.hub_of(self.slots.hot(slot).endpoint);
         let hot = self.slots.hot_mut(slot);
-        let change = self.registry.join(slot, &mut hot.groups, hot.binary, (hub, kind, name))?;
+        let change = self.registry.join(slot, &mut hot.groups, hot.variation, (hub, kind, name))?;
         if let Change::First(_) = change {
             let hash = self.registry.name_hash(hub, kind, name);
             self.shared.interest.name(self.shard, hash, 1);
@@ -571,7 +556,7 @@ impl Switchboard {
         let hub = self.hub_of(self.slots.hot(slot).endpoint);
         let Some(group) = self.registry.find(hub, NameKind::Group, name) else { return };
         let hot = self.slots.hot_mut(slot);
-        let change = self.registry.leave(&mut hot.groups, hot.binary, group);
+        let change = self.registry.leave(&mut hot.groups, hot.variation, group);
         self.after_leaving(group, change);
     }
 
@@ -591,19 +576,19 @@ impl Switchboard {
         }
         // It named a group. Who is no member has it name an entry of `requests`, by now somebody else's.
         self.slots.cold_mut(slot).user = 0;
-        let (endpoint, position, binary) = {
+        let (endpoint, position, variation) = {
             let hot = self.slots.hot(slot);
-            (hot.endpoint, hot.member_position, hot.binary)
+            (hot.endpoint, hot.member_position, hot.variation)
         };
         let hub = self.hub_of(endpoint);
-        if let Some(moved) = self.registry.remove_member(hub, position, binary) {
+        if let Some(moved) = self.registry.remove_member(hub, position, variation) {
             self.slots.hot_mut(moved).member_position = position;
         }
-        self.shared.interest.member(self.shard, hub.0, binary, -1);
+        self.shared.interest.member(self.shard, hub.0, variation, -1);
         loop {
             let hot = self.slots.hot_mut(slot);
             let Some(last) = self.registry.memberships(hot.groups).last().map(|m| m.group) else { break };
-            let Some(change) = self.registry.leave_last(&mut hot.groups, binary) else { break };
+            let Some(change) = self.registry.leave_last(&mut hot.groups, variation) else { break };
             self.after_leaving(last, change);
         }
         self.counters.connections_open.sub(1);
@@ -778,13 +763,5 @@ impl Switchboard {
         if hot.flags.take(Flags::BUSY) {
             self.unheld.push(reference);
         }
-    }
-}
-
-/// The frame type of a hub format (spec 2.3).
-pub(crate) fn data_kind(format: Format) -> DataKind {
-    match format {
-        Format::Json => DataKind::Text,
-        Format::MessagePack => DataKind::Binary,
     }
 }

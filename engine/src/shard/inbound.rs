@@ -5,11 +5,13 @@ use crate::conn::endpoint::{EchoOptions, Service};
 use crate::conn::outbox;
 use crate::conn::partial::{Body, Partial};
 use crate::conn::slots::{ColdFlags, Flags, State};
+use crate::conn::wire::Variation;
 use crate::event::CloseReason;
 use crate::hub::connect::Response;
 use crate::hub::context::Context;
 use crate::hub::directory::ConnRef;
 use crate::hub::host::{Answer, ClientMessage, HandlerError};
+use crate::hub::outgoing::wrap;
 use crate::hub::switchboard::Switchboard;
 use crate::io::Slot;
 use crate::limits::{ANSWER_RUNS_MAX, LINGER_BYTES_MAX};
@@ -19,7 +21,7 @@ use fanfare_protocol::http::body::{BodyDecoder, BodyPiece};
 use fanfare_protocol::http::head::{BodyLength, HeadLimits, parse_request};
 use fanfare_protocol::http::response;
 use fanfare_protocol::hub::message::Message;
-use fanfare_protocol::hub::{Format, decode_one, handshake, message_len};
+use fanfare_protocol::hub::{decode_one, handshake, message_len};
 use fanfare_protocol::ws::decoder::Event;
 use fanfare_protocol::ws::encode::{self, MessageWriter};
 use fanfare_protocol::ws::{DataKind, OpCode};
@@ -378,19 +380,22 @@ impl Switchboard {
     /// The first bytes of a hub connection (spec 3). `Some(0)`: not whole yet. `None`: refused.
     fn handle_handshake(&mut self, slot: Slot, bytes: &[u8]) -> Option<usize> {
         let bytes_max = self.options(slot).map_or(0, |options| options.message_bytes_max);
+        let transport = self.slots.hot(slot).variation.transport();
         let parsed = handshake::parse(bytes, bytes_max).and_then(|progress| match progress {
-            Progress::Done(request, used) => request.check(true).map(|format| Some((format, used))),
+            Progress::Done(request, used) => {
+                request.check(transport.accepts_binary()).map(|format| Some((format, used)))
+            }
             Progress::NeedMore => Ok(None),
         });
         match parsed {
             Ok(None) => Some(0),
             Ok(Some((format, used))) => {
-                self.slots.hot_mut(slot).binary = format == Format::MessagePack;
+                self.slots.hot_mut(slot).variation = Variation::new(format, transport).unwrap_or_default();
                 let mut ok = Vec::with_capacity(8);
                 handshake::write_ok(&mut ok);
-                self.tell_message_bytes(slot, format, &ok);
+                self.tell_body(slot, &ok);
                 if self.slots.hot(slot).state == State::Handshake {
-                    self.admit(slot, format);
+                    self.admit(slot);
                 }
                 Some(used)
             }
@@ -406,17 +411,14 @@ impl Switchboard {
     pub(crate) fn refuse_handshake(&mut self, slot: Slot, text: &str, reason: CloseReason) {
         let mut body = Vec::with_capacity(text.len() + 16);
         handshake::write_error(&mut body, text);
-        self.tell_message_bytes(slot, Format::Json, &body);
+        self.tell_body(slot, &body);
         self.farewell(slot, reason, None, CloseCode::NORMAL);
     }
 
-    /// One message of bytes that are encoded already.
-    fn tell_message_bytes(&mut self, slot: Slot, format: Format, body: &[u8]) {
-        let mut frame = Vec::with_capacity(body.len() + 8);
-        let mut writer = MessageWriter::new(&mut frame, crate::hub::switchboard::data_kind(format), body.len());
-        fanfare_protocol::cursor::Sink::put(&mut writer, body);
-        writer.finish();
-        if self.tell_bytes(slot, &frame).is_err() {
+    /// One message of bytes that are encoded already, wrapped as the connection's transport wants it.
+    fn tell_body(&mut self, slot: Slot, body: &[u8]) {
+        let wrapped = wrap(self.slots.hot(slot).variation, body);
+        if self.tell_bytes(slot, &wrapped).is_err() {
             self.hang_up(slot, CloseReason::Overload);
         }
     }

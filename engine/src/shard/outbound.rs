@@ -49,13 +49,13 @@ impl<I: Io> Shard<I> {
         self.board.spread(&mut self.ready);
         // Before any send is queued: what a queued send reads must stay held until the kernel has taken it.
         self.board.act_on_slow();
-        for (slots, run) in self.ready.slots.iter().zip(self.ready.runs) {
+        for (slots, run) in self.ready.slots.0.iter().zip(self.ready.runs.0) {
             if !slots.is_empty() {
                 let tag = self.flights.begin(Flight::Fan(run), slots.len());
                 self.io.fan(run, slots, tag);
             }
         }
-        self.ready.slots.iter_mut().for_each(Vec::clear);
+        self.ready.slots.0.iter_mut().for_each(Vec::clear);
         for _ in 0..RESUMED_PER_TURN.min(self.resumed.len()) {
             if let Some(slot) = self.resumed.pop_front() {
                 self.board.slots.cold_mut(slot).flags.clear(ColdFlags::RESUMED);

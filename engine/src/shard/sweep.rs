@@ -4,14 +4,13 @@ use crate::buf::Extent;
 use crate::conn::endpoint::EndpointOptions;
 use crate::conn::outbox;
 use crate::conn::slots::{Flags, State};
+use crate::conn::wire::{ByVariation, Variation};
 use crate::event::CloseReason;
-use crate::hub::interest::variation;
 use crate::hub::outgoing::Outgoing;
 use crate::hub::switchboard::Switchboard;
 use crate::io::{Io, Slot};
 use crate::shard::{Phase, Shard};
 use fanfare_protocol::error::CloseCode;
-use fanfare_protocol::hub::Format;
 use fanfare_protocol::hub::session::{Tick, Timeout, Timing, ticks_from_ms};
 
 /// Microseconds between two steps.
@@ -37,7 +36,7 @@ pub(super) struct Sweeper {
     next_us: u64,
     step: usize,
     /// The pings of this step: written once, owed by all.
-    pings: [Option<Extent>; 2],
+    pings: ByVariation<Option<Extent>>,
     /// What the clients in each tenth of the table were owed when it was last swept.
     owed_bytes: [u64; STEPS],
     /// Log bytes written, and when, at the last moment that was not quiet.
@@ -46,7 +45,13 @@ pub(super) struct Sweeper {
 
 impl Sweeper {
     pub(super) fn new(now_us: u64) -> Self {
-        Self { next_us: now_us + STEP_US, step: 0, pings: [None; 2], owed_bytes: [0; STEPS], log_mark: (0, now_us) }
+        Self {
+            next_us: now_us + STEP_US,
+            step: 0,
+            pings: ByVariation::default(),
+            owed_bytes: [0; STEPS],
+            log_mark: (0, now_us),
+        }
     }
 
     /// When the next step is due.
@@ -69,7 +74,7 @@ impl<I: Io> Shard<I> {
         }
         // After a long turn one step makes up for all that were missed: it is only later, not less.
         self.sweeper.next_us = self.board.now_us + STEP_US;
-        self.sweeper.pings = [None; 2];
+        self.sweeper.pings = ByVariation::default();
         let step = self.sweeper.step;
         self.sweeper.step = (step + 1) % STEPS;
         let all = self.board.slots.len();
@@ -147,17 +152,15 @@ impl<I: Io> Shard<I> {
     fn ping(&mut self, slot: Slot, tick: Tick) {
         let hot = self.board.slots.hot_mut(slot);
         hot.session.handle_sent(tick);
-        let binary = hot.binary;
+        let variation = hot.variation;
         if !outbox::is_clear(hot) {
             // What it is owed will tell it that we live.
             return;
         }
-        let place = variation(binary);
-        if self.sweeper.pings[place].is_none() {
-            let format = if binary { Format::MessagePack } else { Format::Json };
-            self.sweeper.pings[place] = self.board.write_ping(format);
+        if self.sweeper.pings[variation].is_none() {
+            self.sweeper.pings[variation] = self.board.write_ping(variation);
         }
-        let Some(run) = self.sweeper.pings[place] else { return };
+        let Some(run) = self.sweeper.pings[variation] else { return };
         self.board.catch_up(slot);
         self.board.owe(slot, run);
         self.board.counters.pings_sent_total.add(1);
@@ -226,8 +229,8 @@ impl<I: Io> Shard<I> {
 
 impl Switchboard {
     /// A ping in the private log, framed.
-    fn write_ping(&mut self, format: Format) -> Option<Extent> {
-        self.write_private(format, &Outgoing::Ping).ok().map(|runs| runs[0])
+    fn write_ping(&mut self, variation: Variation) -> Option<Extent> {
+        self.write_private(variation, &Outgoing::Ping).ok().map(|runs| runs[0])
     }
 
     /// A client that pinged once has fallen silent (spec 6.8).
