@@ -107,8 +107,13 @@ fn common() -> EndpointOptions {
 }
 
 fn build(options: &Options) -> Builder {
-    let fast =
-        EndpointOptions { keep_alive_ms: 1_000, client_timeout_ms: 3_000, handshake_timeout_ms: 2_000, ..common() };
+    let fast = EndpointOptions {
+        keep_alive_ms: 1_000,
+        client_timeout_ms: 3_000,
+        handshake_timeout_ms: 2_000,
+        poll_timeout_ms: 2_000,
+        ..common()
+    };
     let limits = Limits {
         outbox_bytes_max: OUTBOX_BYTES_MAX,
         outbox_age_max_ms: OUTBOX_AGE_MAX_MS,
@@ -124,7 +129,7 @@ fn build(options: &Options) -> Builder {
         .endpoint(
             "/testhub-nowebsockets",
             HUB,
-            EndpointOptions { transports: Transports { websockets: false }, ..common() },
+            EndpointOptions { transports: Transports { websockets: false, ..Transports::default() }, ..common() },
         )
         .endpoint("/testhub-large", HUB, EndpointOptions { message_bytes_max: LARGE_MESSAGE_BYTES_MAX, ..common() })
         .endpoint("/testhub-fast", HUB, fast)

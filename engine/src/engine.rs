@@ -7,6 +7,7 @@ use crate::event::{ShardMetrics, SharedCounters};
 use crate::hub::directory::Directory;
 use crate::hub::host::{Host, HubHandler, InProcess};
 use crate::hub::interest::Interest;
+use crate::hub::parcels::Parcels;
 use crate::hub::pending::Pending;
 use crate::hub::publisher::{Mailbox, Publisher};
 use crate::hub::switchboard::{HubSpec, Shared};
@@ -307,6 +308,7 @@ impl Builder {
             pending: Pending::new(limits.negotiate_ttl_s),
             keys: Arc::new(keys),
             sleepers: Sleepers::new(shards),
+            parcels: (0..shards).map(|_| Parcels::default()).collect(),
             mailboxes: (0..shards).map(|_| Mailbox::new(limits.commands_max)).collect(),
             logs: Logs::new(shards as u8, limits.log_bytes_max).map_err(StartError::Log)?,
             counters: (0..shards).map(|_| Arc::new(SharedCounters::default())).collect(),

@@ -80,6 +80,8 @@ catalogue! {
     connections_open,
     /// Sockets accepted.
     accepted_total,
+    /// Sockets taken over from other shards.
+    adopted_total,
     /// Hub connections opened.
     opened_total,
     /// Hub messages received.
@@ -216,6 +218,8 @@ reasons! {
         HttpDone = "http_done",
         /// An HTTP request did not arrive in time.
         HttpTimeout = "http_timeout",
+        /// Its socket went on to another shard: nothing ended.
+        Moved = "moved",
     }
 }
 
@@ -236,8 +240,10 @@ reasons! {
         UnknownId = "unknown_id",
         /// No or bad credentials.
         Auth = "auth",
-        /// A transport that the endpoint does not offer.
+        /// A transport that the endpoint does not offer, or that the connection does not have.
         Transport = "transport",
+        /// A page of an origin that may not come in.
+        Origin = "origin",
     }
 }
 

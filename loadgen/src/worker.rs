@@ -340,6 +340,8 @@ impl<D: Dial> Worker<D> {
             Completion::Woken
             | Completion::Released { .. }
             | Completion::Lent { .. }
+            | Completion::HandedOver { .. }
+            | Completion::Adopted { .. }
             | Completion::Accepted { .. }
             | Completion::AcceptEnded { .. } => {}
         }

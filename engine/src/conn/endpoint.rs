@@ -1,6 +1,7 @@
 //! What is served under a path, and the two questions about HTTP that the embedder answers.
 
 use fanfare_protocol::http::head::RequestHead;
+use fanfare_protocol::negotiate::Transport;
 use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
@@ -10,11 +11,69 @@ use std::sync::Arc;
 pub struct Transports {
     /// WebSockets.
     pub websockets: bool,
+    /// Server-sent events one way, POSTs the other.
+    pub server_sent_events: bool,
+    /// Requests that are answered when there is news, POSTs the other way.
+    pub long_polling: bool,
 }
 
 impl Default for Transports {
     fn default() -> Self {
-        Self { websockets: true }
+        Self { websockets: true, server_sent_events: true, long_polling: true }
+    }
+}
+
+impl Transports {
+    /// Whether `transport` is offered.
+    pub fn offers(&self, transport: Transport) -> bool {
+        match transport {
+            Transport::WebSockets => self.websockets,
+            Transport::ServerSentEvents => self.server_sent_events,
+            Transport::LongPolling => self.long_polling,
+        }
+    }
+
+    /// Those that are, in the order in which clients are to try them (spec 1.3).
+    pub fn offered(&self) -> impl Iterator<Item = Transport> + '_ {
+        Transport::ALL.into_iter().filter(|&transport| self.offers(transport))
+    }
+}
+
+/// Pages of which origins a browser may let in (spec 1.6). Clients that are no browsers name no origin and are let in.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Origins {
+    /// Pages of the host that the request names as its own, whatever their scheme and port.
+    #[default]
+    SameHost,
+    /// Those, and pages of these origins: `https://app.example`, without a path.
+    Listed(Vec<String>),
+    /// Any page of anybody.
+    Any,
+}
+
+impl Origins {
+    /// Whether a page of `origin` may speak to a server that it calls `host`.
+    pub fn allow(&self, origin: &str, host: Option<&str>) -> bool {
+        let same_host =
+            || host.is_some_and(|host| host_of(origin).is_some_and(|of| of.eq_ignore_ascii_case(name(host))));
+        match self {
+            Origins::Any => true,
+            Origins::SameHost => same_host(),
+            Origins::Listed(listed) => listed.iter().any(|one| one.eq_ignore_ascii_case(origin)) || same_host(),
+        }
+    }
+}
+
+/// The host name of an origin, `null` and nonsense aside.
+fn host_of(origin: &str) -> Option<&str> {
+    origin.split_once("://").map(|(_, authority)| name(authority))
+}
+
+/// A host without its port. An IPv6 address keeps its brackets.
+fn name(authority: &str) -> &str {
+    match authority.rfind(':') {
+        Some(colon) if !authority[colon..].contains(']') => &authority[..colon],
+        _ => authority,
     }
 }
 
@@ -33,6 +92,14 @@ pub struct EndpointOptions {
     pub detailed_errors: bool,
     /// What negotiate offers.
     pub transports: Transports,
+    /// Whose pages may come in.
+    pub origins: Origins,
+    /// Milliseconds that a long poll waits for news.
+    pub poll_timeout_ms: u32,
+    /// Milliseconds that a long-polling client may go without a poll.
+    pub disconnect_timeout_ms: u32,
+    /// Bytes of one POST. 0: unlimited (`Limits::partial_bytes_max` still holds).
+    pub post_bytes_max: usize,
     /// Invocations of one client that may run at the same time.
     pub parallel_invocations_max: u16,
     /// Keep the head of the connecting request, for `Context::header`, `cookie` and `query`. Costs its bytes and
@@ -51,6 +118,10 @@ impl Default for EndpointOptions {
             handshake_timeout_ms: 15_000,
             detailed_errors: false,
             transports: Transports::default(),
+            origins: Origins::default(),
+            poll_timeout_ms: 90_000,
+            disconnect_timeout_ms: 15_000,
+            post_bytes_max: 30_000_000,
             parallel_invocations_max: 1,
             keep_request: false,
             negotiate_headers: Vec::new(),
@@ -244,4 +315,31 @@ impl HttpAnswer {
 pub trait HttpHandler: Send + Sync + 'static {
     /// The answer.
     fn handle(&self, request: &HttpRequest<'_>) -> HttpAnswer;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn origins_are_judged_by_host_or_by_list() {
+        let same = Origins::SameHost;
+        assert!(same.allow("http://127.0.0.1:8889", Some("127.0.0.1:8888")));
+        assert!(same.allow("https://Chat.Example", Some("chat.example")));
+        assert!(same.allow("http://[::1]:8889", Some("[::1]:8888")));
+        for (origin, host) in [
+            ("https://evil.example", Some("chat.example")),
+            ("https://chat.example.evil", Some("chat.example")),
+            ("null", Some("null")),
+            ("https://chat.example", None),
+        ] {
+            assert!(!same.allow(origin, host), "{origin} at {host:?}");
+        }
+        let listed = Origins::Listed(vec!["https://app.example".to_owned()]);
+        assert!(listed.allow("https://app.example", Some("chat.example")));
+        assert!(listed.allow("https://chat.example", Some("chat.example")));
+        assert!(!listed.allow("http://app.example", Some("chat.example")), "another scheme is another origin");
+        assert!(!listed.allow("https://app.example:444", Some("chat.example")));
+        assert!(Origins::Any.allow("null", None));
+    }
 }

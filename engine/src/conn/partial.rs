@@ -33,15 +33,36 @@ pub struct EchoMessage {
     pub bytes: Vec<u8>,
 }
 
-/// A request body that is read and thrown away before its request is answered.
+/// A request body under way.
 #[derive(Debug)]
 pub struct Body {
     /// Where its end is.
     pub decoder: BodyDecoder,
-    /// The whole HTTP answer.
-    pub answer: Vec<u8>,
-    /// Whether the connection may carry another request afterwards.
-    pub keep_alive: bool,
+    /// What is done with it.
+    pub use_of: BodyUse,
+}
+
+/// What is done with a request body.
+#[derive(Debug)]
+pub enum BodyUse {
+    /// It is thrown away, and then the request is answered.
+    Discard {
+        /// The whole HTTP answer.
+        answer: Vec<u8>,
+        /// Whether the connection may carry another request afterwards.
+        keep_alive: bool,
+    },
+    /// It is kept as it comes.
+    Keep(Vec<u8>),
+}
+
+impl Body {
+    fn weight(&self) -> usize {
+        match &self.use_of {
+            BodyUse::Discard { answer, .. } => answer.capacity(),
+            BodyUse::Keep(bytes) => bytes.capacity(),
+        }
+    }
 }
 
 impl Default for Partial {
@@ -69,7 +90,7 @@ impl Partial {
 
     /// Heap bytes.
     fn weight(&self) -> usize {
-        let body = self.body.as_ref().map_or(0, |body| body.answer.capacity());
+        let body = self.body.as_ref().map_or(0, |body| body.weight());
         let echo = self.echo.as_ref().map_or(0, |echo| echo.bytes.capacity());
         self.bytes.capacity() + self.held.capacity() + body + echo
     }

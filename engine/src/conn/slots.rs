@@ -17,7 +17,11 @@ pub enum State {
     Free,
     /// HTTP: a request head or body is awaited.
     Http,
-    /// An upgraded hub connection; the hub handshake is awaited.
+    /// HTTP: a request is complete, and its answer waits for something: a poll for news, a POST for room.
+    Waiting,
+    /// HTTP: on its way to another shard.
+    Moving,
+    /// A hub connection; the hub handshake is awaited.
     Handshake,
     /// A hub connection.
     Open,
@@ -194,11 +198,44 @@ pub struct Cold {
 
 const _: () = assert!(size_of::<Cold>() <= 36);
 
-/// All connections of a shard.
+/// The records of one kind of slots.
 #[derive(Debug)]
-pub struct Slots {
+struct Records {
     hot: Vec<Hot>,
     cold: Vec<Cold>,
+}
+
+impl Records {
+    /// Address space is taken now, memory as slots are used.
+    fn new(slots_max: usize) -> Self {
+        Self { hot: Vec::with_capacity(slots_max), cold: Vec::with_capacity(slots_max) }
+    }
+
+    fn occupy(&mut self, index: usize) -> &mut Hot {
+        while self.hot.len() <= index {
+            self.hot.push(Hot::default());
+            self.cold.push(Cold::default());
+        }
+        debug_assert_eq!(self.hot[index].state, State::Free, "slot {index} was handed out twice");
+        let generation = self.hot[index].generation;
+        self.hot[index] = Hot { generation, state: State::Http, ..Hot::default() };
+        self.cold[index] = Cold::default();
+        &mut self.hot[index]
+    }
+
+    fn vacate(&mut self, index: usize) {
+        let generation = self.hot[index].generation.next();
+        self.hot[index] = Hot { generation, ..Hot::default() };
+    }
+}
+
+/// All connections of a shard: sockets, whose slots the kernel hands out, and sessions, whose slots we do.
+#[derive(Debug)]
+pub struct Slots {
+    sockets: Records,
+    sessions: Records,
+    /// Sessions that have been and gone.
+    free_sessions: Vec<u32>,
     slots_max: usize,
     /// Runs behind the first one.
     pub runs: Runs,
@@ -207,87 +244,106 @@ pub struct Slots {
 }
 
 impl Slots {
-    /// Room for `slots_max` connections. Address space is taken now, memory as slots are used.
+    /// Room for `slots_max` sockets and as many sessions.
     pub fn new(slots_max: usize, partial_bytes_max: usize) -> Self {
         Self {
-            hot: Vec::with_capacity(slots_max),
-            cold: Vec::with_capacity(slots_max),
+            sockets: Records::new(slots_max),
+            sessions: Records::new(slots_max),
+            free_sessions: Vec::new(),
             slots_max,
-            runs: Runs::new(slots_max),
-            partials: Partials::new(slots_max, partial_bytes_max),
+            runs: Runs::new(2 * slots_max),
+            partials: Partials::new(2 * slots_max, partial_bytes_max),
         }
     }
 
-    /// Connections there is room for.
+    /// Sockets there is room for.
     pub fn capacity(&self) -> usize {
         self.slots_max
     }
 
-    /// Slots that have ever been used; every used slot is below it.
-    pub fn len(&self) -> usize {
-        self.hot.len()
+    /// Slots of sockets that have ever been used; every used slot is below it.
+    pub fn sockets(&self) -> usize {
+        self.sockets.hot.len()
     }
 
-    /// Whether no slot was ever used.
-    pub fn is_empty(&self) -> bool {
-        self.hot.is_empty()
+    /// The same for sessions.
+    pub fn sessions(&self) -> usize {
+        self.sessions.hot.len()
+    }
+
+    /// Every slot that has ever been used. Sessions first: when all are ended, their requests are answered before the
+    /// sockets go.
+    pub fn all(&self) -> impl Iterator<Item = Slot> + use<> {
+        let sessions = (0..self.sessions() as u32).map(Slot::session);
+        sessions.chain((0..self.sockets() as u32).map(Slot))
+    }
+
+    fn records(&self, slot: Slot) -> &Records {
+        if slot.is_session() { &self.sessions } else { &self.sockets }
+    }
+
+    fn records_mut(&mut self, slot: Slot) -> &mut Records {
+        if slot.is_session() { &mut self.sessions } else { &mut self.sockets }
     }
 
     /// Makes the record of a slot that the kernel has just handed out.
     pub fn occupy(&mut self, slot: Slot) -> &mut Hot {
-        let index = slot.0 as usize;
-        debug_assert!(index < self.slots_max);
-        while self.hot.len() <= index {
-            self.hot.push(Hot::default());
-            self.cold.push(Cold::default());
-        }
-        debug_assert_eq!(self.hot[index].state, State::Free, "{slot:?} was handed out twice");
-        let generation = self.hot[index].generation;
-        self.hot[index] = Hot { generation, state: State::Http, ..Hot::default() };
-        self.cold[index] = Cold::default();
-        &mut self.hot[index]
+        debug_assert!(!slot.is_session() && slot.index() < self.slots_max);
+        self.sockets.occupy(slot.index())
     }
 
-    /// Frees the slot: the kernel has closed it. Completions for the old tenant are stale from now on.
+    /// Makes the record of a new session. `None`: there are as many as there may be.
+    pub fn occupy_session(&mut self) -> Option<Slot> {
+        let next = self.sessions() as u32;
+        let index = self.free_sessions.pop().or_else(|| (self.sessions() < self.slots_max).then_some(next))?;
+        self.sessions.occupy(index as usize);
+        Some(Slot::session(index))
+    }
+
+    /// Frees the slot: the kernel has closed it, or its session is over. Completions for the old tenant are stale from
+    /// now on.
     pub fn vacate(&mut self, slot: Slot) {
-        let hot = &mut self.hot[slot.0 as usize];
-        let generation = hot.generation.next();
-        *hot = Hot { generation, ..Hot::default() };
+        self.records_mut(slot).vacate(slot.index());
+        if slot.is_session() {
+            self.free_sessions.push(slot.index() as u32);
+        }
     }
 
     /// The record of `slot`, which has been used before.
     pub fn hot(&self, slot: Slot) -> &Hot {
-        &self.hot[slot.0 as usize]
+        &self.records(slot).hot[slot.index()]
     }
 
     /// The same, to change.
     pub fn hot_mut(&mut self, slot: Slot) -> &mut Hot {
-        &mut self.hot[slot.0 as usize]
+        &mut self.records_mut(slot).hot[slot.index()]
     }
 
     /// The record of `slot` together with the queues behind first runs.
     pub fn outbox(&mut self, slot: Slot) -> (&mut Hot, &mut Runs) {
-        (&mut self.hot[slot.0 as usize], &mut self.runs)
+        let records = if slot.is_session() { &mut self.sessions } else { &mut self.sockets };
+        (&mut records.hot[slot.index()], &mut self.runs)
     }
 
     /// The record of `slot` together with the unfinished input.
     pub fn input(&mut self, slot: Slot) -> (&mut Hot, &mut Partials) {
-        (&mut self.hot[slot.0 as usize], &mut self.partials)
+        let records = if slot.is_session() { &mut self.sessions } else { &mut self.sockets };
+        (&mut records.hot[slot.index()], &mut self.partials)
     }
 
     /// The cold record of `slot`, which has been used before.
     pub fn cold(&self, slot: Slot) -> &Cold {
-        &self.cold[slot.0 as usize]
+        &self.records(slot).cold[slot.index()]
     }
 
     /// The same, to change.
     pub fn cold_mut(&mut self, slot: Slot) -> &mut Cold {
-        &mut self.cold[slot.0 as usize]
+        &mut self.records_mut(slot).cold[slot.index()]
     }
 
     /// The record, if the slot still has this tenant and it is neither free nor with the kernel for closing.
     pub fn live(&mut self, slot: Slot, generation: Generation) -> Option<&mut Hot> {
-        let hot = self.hot.get_mut(slot.0 as usize)?;
+        let hot = self.records_mut(slot).hot.get_mut(slot.index())?;
         let live = hot.generation == generation && !matches!(hot.state, State::Free | State::Closing);
         live.then_some(hot)
     }

@@ -2,16 +2,20 @@
 
 use crate::conn::endpoint::{ConnectRequest, EndpointOptions, HttpAnswer, HttpRequest, Identity, Refusal, Service};
 use crate::conn::slots::{ColdFlags, State};
+use crate::conn::wire::Variation;
 use crate::event::RefuseReason;
-use crate::hub::directory::Standing;
+use crate::hub::asker::{self, Asker};
+use crate::hub::directory::{ConnRef, Standing};
+use crate::hub::post::PostTo;
 use crate::hub::switchboard::Switchboard;
 use crate::ids::ConnectionId;
 use crate::io::Slot;
 use crate::limits::connections_in;
 use fanfare_protocol::error::HttpError;
-use fanfare_protocol::http::head::RequestHead;
-use fanfare_protocol::http::response;
+use fanfare_protocol::http::head::{BodyLength, RequestHead};
+use fanfare_protocol::hub::Format;
 use fanfare_protocol::negotiate::{self, Transport};
+use fanfare_protocol::sse;
 use fanfare_protocol::ws::handshake;
 use std::sync::atomic::Ordering;
 
@@ -19,12 +23,80 @@ use std::sync::atomic::Ordering;
 pub(crate) enum Response {
     /// An ordinary answer.
     Http(Vec<u8>),
-    /// The connection becomes a WebSocket in this state, after these bytes.
-    Upgrade(Vec<u8>, State),
+    /// The socket becomes a hub connection, or an echo, in this state, after these bytes.
+    Begin(Vec<u8>, State),
+    /// The body is for a hub connection.
+    Post(PostTo, Asker),
+    /// A poll: answered when there is news.
+    Poll(PollOf, Asker),
+    /// The connection that it is about lives on this shard.
+    Move(u8),
+}
+
+/// Whose news a poll wants.
+pub(crate) enum PollOf {
+    /// A connection of this shard.
+    Session(ConnRef),
+    /// A connection that begins with it.
+    New(Newcomer),
+}
+
+/// Somebody who is let in, and has no place yet.
+pub(crate) struct Newcomer {
+    /// `None`: it came without a token, and is given an id.
+    id: Option<ConnectionId>,
+    user: Option<String>,
+    /// The head of the request, if it is to be kept.
+    request: Option<Box<[u8]>>,
+    endpoint: u16,
+}
+
+/// A request on a hub's path.
+struct Call<'a> {
+    head: &'a RequestHead<'a>,
+    raw: &'a [u8],
+    options: &'a EndpointOptions,
+    asker: Asker,
+    identity: Identity,
+}
+
+/// What a request on a hub's path wants (spec 2.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Want {
+    Upgrade,
+    Events,
+    Poll,
+    Post,
+    Delete,
+}
+
+impl Want {
+    fn of(head: &RequestHead<'_>) -> Option<Self> {
+        Some(match head.method() {
+            "POST" => Want::Post,
+            "DELETE" => Want::Delete,
+            // Accept is looked at first, as in the reference server.
+            "GET" if head.header_has_token("accept", "text/event-stream") => Want::Events,
+            "GET" if handshake::is_upgrade(head) => Want::Upgrade,
+            "GET" => Want::Poll,
+            _ => return None,
+        })
+    }
+
+    fn transport(self) -> Option<Transport> {
+        match self {
+            Want::Upgrade => Some(Transport::WebSockets),
+            Want::Events => Some(Transport::ServerSentEvents),
+            Want::Poll => Some(Transport::LongPolling),
+            Want::Post | Want::Delete => None,
+        }
+    }
 }
 
 const NO_ID: &str = "Connection ID required";
 const UNKNOWN_ID: &str = "No Connection with that ID";
+const OTHER_TRANSPORT: &str = "Cannot change transports mid-connection";
+const NO_DELETE: &str = "Cannot terminate this connection using the DELETE endpoint.";
 /// Seconds after which a client that was turned away for lack of room should try again, plus up to as many more.
 const RETRY_AFTER_S: u32 = 2;
 
@@ -36,10 +108,7 @@ impl Switchboard {
         if let Some(index) = endpoints.iter().position(|endpoint| endpoint.path == path) {
             self.slots.hot_mut(slot).endpoint = index as u16;
             return match &endpoints[index].service {
-                Service::Echo(_) => match self.turn_away(head) {
-                    Some(refused) => Response::Http(refused),
-                    None => self.upgrade(slot, head, State::Echo),
-                },
+                Service::Echo(_) => self.upgrade_to_echo(head),
                 Service::Hub { options, .. } => self.dispatch(slot, head, raw, options),
             };
         }
@@ -62,51 +131,52 @@ impl Switchboard {
         if answer.status == 404 {
             self.refused(RefuseReason::NotFound);
         }
-        let mut headers: Vec<(&str, &str)> = answer.headers.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
-        Response::Http(self.http(head, answer.status, &mut headers, &answer.body))
+        let headers: Vec<(&str, &str)> = answer.headers.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
+        Response::Http(Asker::plain(head).answer(answer.status, &headers, &answer.body))
     }
 
-    fn refused(&self, reason: RefuseReason) {
+    fn upgrade_to_echo(&mut self, head: &RequestHead<'_>) -> Response {
+        let asker = Asker::plain(head);
+        match self.turn_away(&asker) {
+            Some(refused) => Response::Http(refused),
+            None => match switch_protocols(head) {
+                Ok(answer) => Response::Begin(answer, State::Echo),
+                Err(error) => self.bad_upgrade(&asker, error),
+            },
+        }
+    }
+
+    pub(crate) fn refused(&self, reason: RefuseReason) {
         self.counters.refused_total[reason as usize].add(1);
     }
 
-    /// An ordinary answer, with what the connection's fate needs.
-    fn http(&self, head: &RequestHead<'_>, status: u16, headers: &mut Vec<(&str, &str)>, body: &[u8]) -> Vec<u8> {
-        if !head.keep_alive() {
-            headers.push(("Connection", "close"));
-        }
-        let mut out = Vec::with_capacity(256 + body.len());
-        response::write(&mut out, status, headers, body);
-        if head.method() == "HEAD" {
-            // The head says how long the body would be (RFC 9110 9.3.2).
-            out.truncate(out.len() - body.len());
-        }
-        out
-    }
-
-    fn text(&self, head: &RequestHead<'_>, status: u16, reason: RefuseReason, body: &str) -> Response {
+    fn refuse_text(&self, asker: &Asker, status: u16, reason: RefuseReason, body: &str) -> Response {
         self.refused(reason);
-        Response::Http(self.http(head, status, &mut vec![("Content-Type", "text/plain")], body.as_bytes()))
+        Response::Http(asker.text(status, body))
     }
 
     // -- negotiate (spec 1) ---------------------------------------------------------------------------------------
 
     fn negotiate(&mut self, endpoint: usize, head: &RequestHead<'_>, options: &EndpointOptions) -> Vec<u8> {
+        let asker = Asker::of(head, options);
+        if head.method() == "OPTIONS" && asker::origin(head).is_some() {
+            return asker.preflight(head);
+        }
         if head.method() != "POST" {
             self.refused(RefuseReason::Method);
-            return self.http(head, 405, &mut vec![("Content-Type", "text/plain"), ("Allow", "POST")], b"");
+            return asker.answer(405, &[("Content-Type", "text/plain"), ("Allow", "POST")], b"");
         }
         let identity = match self.authenticate(endpoint, head) {
             Ok(identity) => identity,
-            Err(refusal) => return self.refuse(head, refusal),
+            Err(refusal) => return self.refuse(&asker, refusal),
         };
-        if let Some(refused) = self.turn_away(head) {
+        if let Some(refused) = self.turn_away(&asker) {
             return refused;
         }
         let body = self.negotiate_body(head, options, &identity);
         let mut headers = vec![("Content-Type", "application/json")];
         headers.extend(options.negotiate_headers.iter().map(|(k, v)| (k.as_str(), v.as_str())));
-        self.http(head, 200, &mut headers, &body)
+        asker.answer(200, &headers, &body)
     }
 
     fn negotiate_body(&mut self, head: &RequestHead<'_>, options: &EndpointOptions, identity: &Identity) -> Vec<u8> {
@@ -118,9 +188,8 @@ impl Switchboard {
                 let id = if request.version == 0 { self.mint.mint_bearer(now_s) } else { self.mint.mint(now_s) };
                 self.shared.pending.negotiated(now_s);
                 let token = self.mint.token(&id, now_s, identity.user.as_deref());
-                let transports: &[Transport] =
-                    if options.transports.websockets { &[Transport::WebSockets] } else { &[] };
-                negotiate::write_response(&mut body, request.version, &id.to_string(), &token, transports, false);
+                let transports: Vec<Transport> = options.transports.offered().collect();
+                negotiate::write_response(&mut body, request.version, &id.to_string(), &token, &transports, false);
             }
         }
         body
@@ -135,13 +204,13 @@ impl Switchboard {
         }
     }
 
-    fn refuse(&self, head: &RequestHead<'_>, refusal: Refusal) -> Vec<u8> {
+    fn refuse(&self, asker: &Asker, refusal: Refusal) -> Vec<u8> {
         self.refused(RefuseReason::Auth);
         let status = match refusal {
             Refusal::Unauthorized => 401,
             Refusal::Forbidden => 403,
         };
-        self.http(head, status, &mut Vec::new(), b"")
+        asker.answer(status, &[], b"")
     }
 
     /// Whether this shard keeps its last slots for those that are told so.
@@ -150,125 +219,154 @@ impl Switchboard {
     }
 
     /// 503 while draining or full.
-    fn turn_away(&mut self, head: &RequestHead<'_>) -> Option<Vec<u8>> {
-        let reason = if self.shared.draining.load(Ordering::Relaxed) {
-            RefuseReason::Draining
+    fn turn_away(&mut self, asker: &Asker) -> Option<Vec<u8>> {
+        let (reason, body) = if self.shared.draining.load(Ordering::Relaxed) {
+            (RefuseReason::Draining, "The server is draining.\n")
         } else if self.shared.directory.len() >= self.limits.connections_max || self.is_full() {
-            RefuseReason::Full
+            let text = "The server has no room for another connection (limits.connections_max).\n";
+            (RefuseReason::Full, text)
         } else {
             return None;
         };
+        Some(self.unavailable(asker, reason, body))
+    }
+
+    /// 503, and when to come again.
+    pub(crate) fn unavailable(&self, asker: &Asker, reason: RefuseReason, body: &str) -> Vec<u8> {
         self.refused(reason);
         // Spread what comes back: the microseconds of our clock are as good as a die.
         let retry = (RETRY_AFTER_S + (self.now_us % u64::from(RETRY_AFTER_S + 1)) as u32).to_string();
-        let body: &[u8] = match reason {
-            RefuseReason::Draining => b"The server is draining.\n",
-            _ => b"The server has no room for another connection (limits.connections_max).\n",
-        };
-        Some(self.http(head, 503, &mut vec![("Content-Type", "text/plain"), ("Retry-After", &retry)], body))
+        asker.answer(503, &[("Content-Type", "text/plain"), ("Retry-After", &retry)], body.as_bytes())
     }
 
     // -- the dispatch table (spec 2.1, 2.2) -----------------------------------------------------------------------
 
     fn dispatch(&mut self, slot: Slot, head: &RequestHead<'_>, raw: &[u8], options: &EndpointOptions) -> Response {
-        let method = head.method();
-        if !matches!(method, "GET" | "POST" | "DELETE") {
-            return self.text(head, 405, RefuseReason::Method, "");
+        let asker = Asker::of(head, options);
+        if head.method() == "OPTIONS" && asker::origin(head).is_some() {
+            return Response::Http(asker.preflight(head));
         }
+        let Some(want) = Want::of(head) else { return self.refuse_text(&asker, 405, RefuseReason::Method, "") };
         let identity = match self.authenticate(self.slots.hot(slot).endpoint as usize, head) {
             Ok(identity) => identity,
-            Err(refusal) => return Response::Http(self.refuse(head, refusal)),
+            Err(refusal) => return Response::Http(self.refuse(&asker, refusal)),
         };
-        let upgrade = method == "GET" && handshake::is_upgrade(head) && !wants_events(head);
-        let given = head.query_value("id").filter(|id| !id.is_empty());
-        let id = match given {
-            None if upgrade => None,
-            None => return self.text(head, 400, RefuseReason::BadRequest, NO_ID),
-            Some(text) => {
-                match self.mint.verify(&text, self.now_s(), self.limits.negotiate_ttl_s, identity.user.as_deref()) {
-                    Ok(id) => Some(id),
-                    Err(_) if self.find_connection_by_bearer(&text).is_some() => return self.bound(head, upgrade),
-                    Err(_) => return self.text(head, 404, RefuseReason::UnknownId, UNKNOWN_ID),
+        if want.transport().is_some() && !matches!(head.body_length(), BodyLength::None | BodyLength::Length(0)) {
+            return self.refuse_text(&asker, 400, RefuseReason::BadRequest, "A GET of a hub has no body.\n");
+        }
+        let call = Call { head, raw, options, asker, identity };
+        let id = match head.query_value("id").filter(|id| !id.is_empty()) {
+            None if want == Want::Upgrade => None,
+            None => return self.refuse_text(&call.asker, 400, RefuseReason::BadRequest, NO_ID),
+            Some(text) => match self.place(&text, &call.identity) {
+                Place::Bound(connection) if connection.shard() != self.shard => {
+                    return Response::Move(connection.shard());
                 }
-            }
+                Place::Bound(connection) => return self.call_bound(call, want, connection),
+                Place::Free(id) => Some(id),
+                Place::Unknown => return self.refuse_text(&call.asker, 404, RefuseReason::UnknownId, UNKNOWN_ID),
+            },
         };
-        match id.map_or(Standing::Unused, |id| self.shared.directory.standing(&id.0)) {
-            Standing::Unused => {}
-            Standing::Connected(_) => return self.bound(head, upgrade),
-            Standing::Spent => return self.text(head, 404, RefuseReason::UnknownId, UNKNOWN_ID),
-        }
-        match method {
-            "GET" if upgrade => self.enter(slot, head, raw, options, id, identity),
-            // Bytes that were sent ahead would wait for a transport that this endpoint does not have.
-            "POST" => self.text(head, 404, RefuseReason::UnknownId, UNKNOWN_ID),
-            "DELETE" => {
-                let text = "Cannot terminate this connection using the DELETE endpoint.";
-                self.text(head, 400, RefuseReason::Method, text)
+        self.call_free(slot, call, want, id)
+    }
+
+    /// What the value of `id` stands for. That of a connection stays good as long as the connection does.
+    fn place(&self, text: &str, identity: &Identity) -> Place {
+        let (now_s, user) = (self.now_s(), identity.user.as_deref());
+        let Ok(id) = self.mint.verify(text, now_s, u32::MAX, user) else { return Place::Unknown };
+        match self.shared.directory.standing(&id.0) {
+            Standing::Connected(connection) => Place::Bound(connection),
+            Standing::Spent => Place::Unknown,
+            Standing::Unused if self.mint.verify(text, now_s, self.limits.negotiate_ttl_s, user).is_ok() => {
+                Place::Free(id)
             }
-            _ if wants_events(head) => {
-                let text = "ServerSentEvents transport not supported by this end point type";
-                self.text(head, 404, RefuseReason::Transport, text)
-            }
-            _ => self.text(
-                head,
-                404,
-                RefuseReason::Transport,
-                "LongPolling transport not supported by this end point type",
-            ),
+            Standing::Unused => Place::Unknown,
         }
     }
 
-    /// A connected id whose token has expired since: the answers for a bound connection, not for an unknown one.
-    fn find_connection_by_bearer(&self, text: &str) -> Option<ConnectionId> {
-        let id = self.mint.verify(text, self.now_s(), u32::MAX, None).ok()?;
-        self.shared.directory.find(&id.0).map(|_| id)
-    }
-
-    /// The id is that of an open WebSocket connection.
-    fn bound(&mut self, head: &RequestHead<'_>, upgrade: bool) -> Response {
-        match head.method() {
-            "POST" => {
+    /// The id is that of a connection of this shard.
+    fn call_bound(&mut self, call: Call<'_>, want: Want, connection: ConnRef) -> Response {
+        let Some(slot) = self.resolve(connection) else {
+            return self.refuse_text(&call.asker, 404, RefuseReason::UnknownId, UNKNOWN_ID);
+        };
+        let transport = self.slots.hot(slot).variation.transport();
+        match want {
+            Want::Post if transport == Transport::WebSockets => {
                 let text = "POST requests are not allowed for WebSocket connections.";
-                self.text(head, 405, RefuseReason::Method, text)
+                self.refuse_text(&call.asker, 405, RefuseReason::Method, text)
             }
-            "DELETE" => {
-                let text = "Cannot terminate this connection using the DELETE endpoint.";
-                self.text(head, 400, RefuseReason::Method, text)
+            Want::Post => Response::Post(PostTo::Connection(connection), call.asker),
+            Want::Delete if transport == Transport::LongPolling => {
+                self.delete_session(slot);
+                Response::Http(call.asker.text(202, ""))
             }
-            _ if upgrade => self.text(head, 409, RefuseReason::Transport, ""),
-            _ => self.text(head, 400, RefuseReason::Transport, "Cannot change transports mid-connection"),
+            Want::Delete => self.refuse_text(&call.asker, 400, RefuseReason::Method, NO_DELETE),
+            _ if want.transport() != Some(transport) => {
+                self.refuse_text(&call.asker, 400, RefuseReason::Transport, OTHER_TRANSPORT)
+            }
+            Want::Poll => Response::Poll(PollOf::Session(connection), call.asker),
+            Want::Upgrade | Want::Events => self.refuse_text(&call.asker, 409, RefuseReason::Transport, ""),
         }
     }
 
-    /// A WebSocket upgrade on a hub's path: the connection gets its id, and its user.
-    fn enter(
-        &mut self,
-        slot: Slot,
-        head: &RequestHead<'_>,
-        raw: &[u8],
-        options: &EndpointOptions,
-        id: Option<ConnectionId>,
-        identity: Identity,
-    ) -> Response {
-        if !options.transports.websockets {
-            let text = "WebSockets transport not supported by this end point type";
-            return self.text(head, 404, RefuseReason::Transport, text);
+    /// The id is good and nobody's yet, or none was given with an upgrade.
+    fn call_free(&mut self, slot: Slot, call: Call<'_>, want: Want, id: Option<ConnectionId>) -> Response {
+        let Some(transport) = want.transport() else {
+            return match id {
+                Some(id) if want == Want::Post => Response::Post(PostTo::Early(id), call.asker),
+                _ => self.refuse_text(&call.asker, 400, RefuseReason::Method, NO_DELETE),
+            };
+        };
+        if !call.options.transports.offers(transport) {
+            let text = format!("{} transport not supported by this end point type", transport.name());
+            return self.refuse_text(&call.asker, 404, RefuseReason::Transport, &text);
         }
-        if let Err(error) = handshake::check_upgrade(head) {
-            return self.bad_upgrade(head, error);
+        if want == Want::Upgrade
+            && let Some(origin) = asker::origin(call.head)
+            && !call.options.origins.allow(origin, asker::host(call.head))
+        {
+            return self.refuse_text(&call.asker, 403, RefuseReason::Origin, "");
         }
-        if let Some(refused) = self.turn_away(head) {
+        let upgraded = (want == Want::Upgrade).then(|| switch_protocols(call.head)).transpose();
+        let upgraded = match upgraded {
+            Ok(answer) => answer,
+            Err(error) => return self.bad_upgrade(&call.asker, error),
+        };
+        if let Some(refused) = self.turn_away(&call.asker) {
             return Response::Http(refused);
         }
+        let newcomer = Newcomer {
+            id,
+            user: call.identity.user,
+            request: call.options.keep_request.then(|| call.raw.into()),
+            endpoint: self.slots.hot(slot).endpoint,
+        };
+        if want == Want::Poll {
+            return Response::Poll(PollOf::New(newcomer), call.asker);
+        }
+        if !self.settle_in(slot, newcomer, transport) {
+            return self.refuse_text(&call.asker, 409, RefuseReason::Transport, "");
+        }
+        let answer = upgraded.unwrap_or_else(|| {
+            let mut head = Vec::with_capacity(256);
+            let headers: Vec<(&str, &str)> = call.asker.headers().filter(|(name, _)| *name != "Connection").collect();
+            sse::write_head(&mut head, &headers);
+            head
+        });
+        Response::Begin(answer, State::Handshake)
+    }
+
+    /// The connection gets its id, and its user. `false`: somebody else was faster with the same id.
+    pub(crate) fn settle_in(&mut self, slot: Slot, newcomer: Newcomer, transport: Transport) -> bool {
         let now_s = self.now_s();
-        let negotiated = id;
-        let id = id.unwrap_or_else(|| self.mint.mint(now_s));
+        let negotiated = newcomer.id;
+        let id = negotiated.unwrap_or_else(|| self.mint.mint(now_s));
         if !self.shared.directory.claim(&id.0, self.reference(slot)) {
-            return self.text(head, 409, RefuseReason::Transport, "");
+            return false;
         }
         self.claimed += 1;
-        let request = if options.keep_request { self.requests.insert(raw.into()).unwrap_or(0) } else { 0 };
-        let user = identity.user.map_or(0, |user| self.requests.insert(user.into_bytes().into()).unwrap_or(0));
+        let request = newcomer.request.map_or(0, |request| self.requests.insert(request).unwrap_or(0));
+        let user = newcomer.user.map_or(0, |user| self.requests.insert(user.into_bytes().into()).unwrap_or(0));
         if let Some(minted_s) = negotiated.and_then(|id| self.mint.minted_s(&id, now_s)) {
             self.shared.pending.connected(minted_s);
         }
@@ -279,31 +377,36 @@ impl Switchboard {
         if negotiated.is_some() {
             cold.flags.set(ColdFlags::NEGOTIATED);
         }
-        self.upgrade(slot, head, State::Handshake)
+        let hot = self.slots.hot_mut(slot);
+        hot.endpoint = newcomer.endpoint;
+        // The format is the handshake's to choose.
+        hot.variation = Variation::new(Format::Json, transport).unwrap_or_default();
+        true
     }
 
-    fn upgrade(&mut self, _slot: Slot, head: &RequestHead<'_>, state: State) -> Response {
-        match handshake::check_upgrade(head) {
-            Ok(accept) => {
-                let mut out = Vec::with_capacity(160);
-                handshake::write_switching_protocols(&mut out, &accept);
-                Response::Upgrade(out, state)
-            }
-            Err(error) => self.bad_upgrade(head, error),
-        }
-    }
-
-    fn bad_upgrade(&mut self, head: &RequestHead<'_>, error: HttpError) -> Response {
+    fn bad_upgrade(&mut self, asker: &Asker, error: HttpError) -> Response {
         self.refused(RefuseReason::BadRequest);
         let mut headers = vec![("Content-Type", "text/plain")];
         if error.status() == 426 {
             headers.extend([("Upgrade", "websocket"), ("Sec-WebSocket-Version", "13")]);
         }
-        Response::Http(self.http(head, error.status(), &mut headers, format!("{error}\n").as_bytes()))
+        Response::Http(asker.answer(error.status(), &headers, format!("{error}\n").as_bytes()))
     }
 }
 
-/// Whether the request asks for server-sent events (spec 2.1: the media type among others, without parameters).
-fn wants_events(head: &RequestHead<'_>) -> bool {
-    head.header_has_token("accept", "text/event-stream")
+/// What the value of `id` stands for.
+enum Place {
+    /// A connection.
+    Bound(ConnRef),
+    /// One that may still come.
+    Free(ConnectionId),
+    /// Nothing that anybody may know of.
+    Unknown,
+}
+
+fn switch_protocols(head: &RequestHead<'_>) -> Result<Vec<u8>, HttpError> {
+    let accept = handshake::check_upgrade(head)?;
+    let mut out = Vec::with_capacity(160);
+    handshake::write_switching_protocols(&mut out, &accept);
+    Ok(out)
 }

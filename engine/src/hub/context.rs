@@ -77,9 +77,9 @@ impl<'a> Context<'a> {
         &self.board.shared.hubs[self.hub_id().0 as usize].name
     }
 
-    /// `WebSockets`.
+    /// What carries it: `WebSockets`, `ServerSentEvents` or `LongPolling`.
     pub fn transport(&self) -> &'static str {
-        "WebSockets"
+        self.board.slots.hot(self.slot).variation.transport().name()
     }
 
     /// A header of the request it connected with. Needs `EndpointOptions::keep_request`.

@@ -102,10 +102,54 @@ impl Spent {
     }
 }
 
+/// What clients have posted before the request that starts their connection (spec 2.2: kept for the hub).
+#[derive(Debug, Default)]
+struct Early {
+    posts: HashMap<Key, (u32, Vec<u8>), BuildHasherDefault<IdHasher>>,
+}
+
+/// Bytes that one client may post early: a handshake and some.
+pub const EARLY_BYTES_MAX: usize = 32 << 10;
+/// Clients per stripe that may be so early at a time: 64 stripes x 16 x 32 KiB are 32 MiB.
+const EARLY_PER_STRIPE_MAX: usize = 16;
+
+impl Early {
+    fn forget(&mut self, now_s: u32) {
+        self.posts.retain(|_, (until_s, _)| *until_s > now_s);
+    }
+
+    fn add(&mut self, id: Key, bytes: &[u8], now_s: u32, until_s: u32) -> bool {
+        self.forget(now_s);
+        if !self.posts.contains_key(&id) && self.posts.len() >= EARLY_PER_STRIPE_MAX {
+            return false;
+        }
+        let (_, kept) = self.posts.entry(id).or_insert((until_s, Vec::new()));
+        let fits = kept.len() + bytes.len() <= EARLY_BYTES_MAX;
+        if fits {
+            kept.extend_from_slice(bytes);
+        }
+        fits
+    }
+}
+
 #[derive(Debug, Default)]
 struct Stripe {
     connected: HashMap<Key, ConnRef, BuildHasherDefault<IdHasher>>,
     spent: Spent,
+    early: Early,
+}
+
+/// What became of bytes that were posted early.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EarlyPost {
+    /// They wait for their connection.
+    Kept,
+    /// It has come meanwhile: they are for it.
+    Connected(ConnRef),
+    /// It has been and gone.
+    Spent,
+    /// There is no room for them ([`EARLY_BYTES_MAX`]).
+    Full,
 }
 
 const STRIPES: usize = 64;
@@ -157,6 +201,23 @@ impl Directory {
                 true
             }
         }
+    }
+
+    /// Keeps what was posted for `id` before it is connected, until `until_s`.
+    pub fn keep_early(&self, id: &[u8; 16], bytes: &[u8], now_s: u32, until_s: u32) -> EarlyPost {
+        let mut stripe = self.stripe(id);
+        let key = key_of(id);
+        match stripe.connected.get(&key).copied() {
+            Some(connection) => EarlyPost::Connected(connection),
+            None if stripe.spent.ids.contains(&key) => EarlyPost::Spent,
+            None if stripe.early.add(key, bytes, now_s, until_s) => EarlyPost::Kept,
+            None => EarlyPost::Full,
+        }
+    }
+
+    /// What was posted for `id` before it was connected, now that it is.
+    pub fn take_early(&self, id: &[u8; 16]) -> Option<Vec<u8>> {
+        self.stripe(id).early.posts.remove(&key_of(id)).map(|(_, bytes)| bytes)
     }
 
     /// Lets go of `id` if `connection` has it.
@@ -241,6 +302,30 @@ mod tests {
         directory.spend(&id(2), connection, 116, 131);
         assert_eq!(directory.standing(&id(1)), Standing::Unused, "its token is of no use any more either");
         assert_eq!(directory.standing(&id(2)), Standing::Spent);
+    }
+
+    #[test]
+    fn early_posts_wait_for_their_connection_and_are_bounded() {
+        let directory = Directory::default();
+        let connection = ConnRef::new(0, Slot(1), Generation::new(1));
+        let id = [7; 16];
+        assert_eq!(directory.keep_early(&id, b"ab", 1, 16), EarlyPost::Kept);
+        assert_eq!(directory.keep_early(&id, b"c", 1, 16), EarlyPost::Kept);
+        assert_eq!(directory.keep_early(&id, &[0; EARLY_BYTES_MAX - 2], 1, 16), EarlyPost::Full);
+        assert!(directory.claim(&id, connection));
+        assert_eq!(directory.keep_early(&id, b"d", 1, 16), EarlyPost::Connected(connection));
+        assert_eq!(directory.take_early(&id).as_deref(), Some(&b"abc"[..]));
+        assert_eq!(directory.take_early(&id), None);
+        let other = |n: u8| {
+            let mut id = [0; 16];
+            id[0] = n;
+            id
+        };
+        for n in 0..EARLY_PER_STRIPE_MAX as u8 {
+            assert_eq!(directory.keep_early(&other(n), b"x", 20, 30), EarlyPost::Kept);
+        }
+        assert_eq!(directory.keep_early(&other(200), b"x", 20, 30), EarlyPost::Full);
+        assert_eq!(directory.keep_early(&other(200), b"x", 31, 40), EarlyPost::Kept, "nobody comes for the others");
     }
 
     #[test]

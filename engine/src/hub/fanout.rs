@@ -233,7 +233,8 @@ impl Switchboard {
         let stateful = Flags::DIRTY | Flags::SEND_INFLIGHT | Flags::POLL_OUT_ARMED;
         for &slot in members {
             let hot = self.slots.hot(slot);
-            let plain = outbox::is_clear(hot) && !hot.flags.has(stateful) && !has(hot.fan_stamp, fan);
+            let plain =
+                outbox::is_clear(hot) && !hot.flags.has(stateful) && !slot.is_session() && !has(hot.fan_stamp, fan);
             if plain && !(exclusive && self.fans.excludes(fan, slot)) {
                 let v = hot.variation;
                 if !fan.runs[v].is_empty() {

@@ -1,16 +1,21 @@
 //! Who is in which hub, group and user on this shard; who answers; how one message becomes a thousand sends.
 
-pub mod connect;
+pub(crate) mod asker;
+pub(crate) mod connect;
 pub mod context;
 pub mod directory;
 pub mod fanout;
 pub mod host;
 pub mod interest;
 pub mod later;
+pub(crate) mod long_poll;
 pub mod note;
 pub mod outgoing;
+pub mod parcels;
 pub mod pending;
+pub(crate) mod post;
 pub mod publisher;
 pub mod registry;
 pub mod route;
 pub mod switchboard;
+pub(crate) mod waiting;

@@ -10,18 +10,23 @@ use crate::conn::outbox;
 use crate::conn::slots::{ColdFlags, Flags, Slots, State};
 use crate::conn::wire::{ByVariation, Variation};
 use crate::event::{CloseReason, SharedCounters};
+use crate::hub::asker::Asker;
 use crate::hub::context::Context;
 use crate::hub::directory::{ConnRef, Directory};
 use crate::hub::fanout::Fans;
 use crate::hub::host::{Answer, CLOSED_WITH_ERROR, Host, unknown_method_text};
 use crate::hub::interest::Interest;
 use crate::hub::later::{Continuation, Timer};
+use crate::hub::long_poll::Polling;
 use crate::hub::note::{NameKind, Note};
 use crate::hub::outgoing::{Measured, Outgoing};
+use crate::hub::parcels::Parcels;
 use crate::hub::pending::Pending;
+use crate::hub::post::PostTo;
 use crate::hub::publisher::Mailbox;
 use crate::hub::registry::{Change, GroupError, GroupId, HubId, Registry};
 use crate::hub::route::Leg;
+use crate::hub::waiting::Waiting;
 use crate::ids::{IdKeys, IdMint};
 use crate::interconnect::{Sender, Sleepers};
 use crate::io::Slot;
@@ -32,6 +37,7 @@ use fanfare_protocol::error::CloseCode;
 use fanfare_protocol::hub::Format;
 use fanfare_protocol::hub::error::PayloadError;
 use fanfare_protocol::hub::session::{Tick, Timing, ticks_from_ms};
+use fanfare_protocol::negotiate::Transport;
 use fanfare_protocol::ws::encode;
 use std::collections::{BinaryHeap, HashMap};
 use std::rc::Rc;
@@ -62,6 +68,8 @@ pub struct Shared {
     pub directory: Directory,
     /// Negotiated and not yet connected.
     pub pending: Pending,
+    /// What goes with sockets on their way to each shard.
+    pub parcels: Vec<Parcels>,
     /// Keys of ids and tokens.
     pub keys: Arc<IdKeys>,
     /// Who sleeps.
@@ -128,6 +136,19 @@ pub struct Switchboard {
     /// Shards that were sent notes in this turn, one bit each.
     pub(crate) noted: u64,
 
+    /// Of each session.
+    pub(crate) pollings: Vec<Polling>,
+    /// Requests without an answer yet, by their socket.
+    pub(crate) waiting: HashMap<Slot, Waiting>,
+    /// POSTs whose body is still coming, by their socket.
+    pub(crate) posting: HashMap<Slot, (PostTo, Asker)>,
+    /// Of the requests without an answer, the POSTs that wait for room, by the connection that they are for.
+    pub(crate) held_posts: HashMap<ConnRef, Vec<Slot>>,
+    /// Sockets that go to another shard as soon as everything is sent, and to which.
+    pub(crate) moving: Vec<(ConnRef, u8)>,
+    /// Sockets whose request was answered late, with another one read already.
+    pub(crate) again: Vec<ConnRef>,
+
     /// Ids that are claimed for connections of this shard.
     pub(crate) claimed: usize,
 
@@ -190,20 +211,26 @@ impl Switchboard {
             endpoints: shared.endpoints.iter().cloned().collect(),
             counters: shared.counters[shard as usize].clone(),
             slots: Slots::new(slots, limits.partial_bytes_max),
-            requests: Slab::new(2 * slots as u32),
+            requests: Slab::new(4 * slots as u32),
             mint: IdMint::new(shared.keys.clone(), shard),
             logs: shared.logs.clone(),
             owner: shared.logs.owner(shard)?,
             holdings: Holdings::new(shard, &shared.logs),
             broadcast: ByVariation::default(),
             private: Log::new(),
-            registry: Registry::new(shared.hubs.len(), slots, &limits),
+            registry: Registry::new(shared.hubs.len(), 2 * slots, &limits),
             fans: Fans::default(),
             crowd_scratch: Vec::new(),
             legs_scratch: Vec::new(),
             notes_scratch: Vec::new(),
             senders,
             noted: 0,
+            pollings: Vec::new(),
+            waiting: HashMap::new(),
+            posting: HashMap::new(),
+            held_posts: HashMap::new(),
+            moving: Vec::new(),
+            again: Vec::new(),
             claimed: 0,
             dirty: Vec::new(),
             closing: Vec::new(),
@@ -325,8 +352,23 @@ impl Switchboard {
         }
     }
 
-    /// Puts the connection on the list of those that are read from in the next turn.
+    /// Its outbox has become empty: it is late no longer, and whoever waited for it is told.
+    pub(crate) fn note_clear(&mut self, slot: Slot) {
+        let reference = self.reference(slot);
+        let hot = self.slots.hot_mut(slot);
+        if hot.flags.take(Flags::SLOW) {
+            self.counters.slow_connections.sub(1);
+        }
+        if hot.flags.has(Flags::NOTIFY_DRAINED) {
+            self.drained.push(reference);
+        }
+    }
+
+    /// Puts the connection on the list of those that are read from in the next turn. A session has nothing to read from.
     pub(crate) fn want_read(&mut self, slot: Slot) {
+        if slot.is_session() {
+            return;
+        }
         let reference = self.reference(slot);
         let hot = self.slots.hot_mut(slot);
         if !hot.flags.has(Flags::RETRY) {
@@ -358,8 +400,8 @@ impl Switchboard {
     }
 
     /// Bytes owed to the clients in these slots, for the gauge.
-    pub(crate) fn owed_bytes(&self, slots: std::ops::Range<usize>) -> u64 {
-        slots.map(|index| u64::from(self.slots.hot(Slot(index as u32)).owed_bytes)).sum()
+    pub(crate) fn owed_bytes(&self, slots: impl Iterator<Item = Slot>) -> u64 {
+        slots.map(|slot| u64::from(self.slots.hot(slot).owed_bytes)).sum()
     }
 
     pub(crate) fn write_private(&mut self, variation: Variation, message: &Outgoing<'_>) -> Result<Extents, TellError> {
@@ -451,8 +493,7 @@ impl Switchboard {
 
     /// Closes whoever owes us the reading of `segment`: the log is more important than the slowest reader.
     pub(crate) fn evict(&mut self, segment: SegmentId) {
-        for index in 0..self.slots.len() {
-            let slot = Slot(index as u32);
+        for slot in self.slots.all() {
             let (hot, runs) = self.slots.outbox(slot);
             if hot.owed_bytes > 0 && outbox::touches(hot, runs, segment) {
                 let reference = self.reference(slot);
@@ -637,24 +678,32 @@ impl Switchboard {
         if let (State::Open, Some((error, allow_reconnect))) = (state, close) {
             let _ = self.tell(slot, &Outgoing::Close { error, allow_reconnect });
         }
-        if matches!(state, State::Open | State::Handshake | State::Echo) {
+        let transport = self.slots.hot(slot).variation.transport();
+        let is_upgraded = matches!(state, State::Open | State::Handshake | State::Echo);
+        if is_upgraded && transport == Transport::WebSockets {
             let mut frame = Vec::new();
             encode::write_close(&mut frame, Some(code), "");
             let _ = self.tell_bytes(slot, &frame);
         }
         self.catch_up(slot);
-        let tick = self.tick();
-        let limit = ticks_from_ms(self.limits.close_timeout_ms);
-        let hot = self.slots.hot_mut(slot);
-        hot.state = State::Farewell;
-        hot.session.begin_close(tick, limit);
-        hot.flags.clear(Flags::PAUSED);
-        if state == State::Http {
-            hot.flags.set(Flags::CLOSE_WHEN_SENT);
+        if slot.is_session() {
+            self.retire_session(slot);
+        } else {
+            let tick = self.tick();
+            let limit = ticks_from_ms(self.limits.close_timeout_ms);
+            let hot = self.slots.hot_mut(slot);
+            hot.state = State::Farewell;
+            hot.session.begin_close(tick, limit);
+            hot.flags.clear(Flags::PAUSED);
+            // HTTP has no goodbye to wait for: its last byte is the end.
+            if !is_upgraded || transport != Transport::WebSockets {
+                hot.flags.set(Flags::CLOSE_WHEN_SENT);
+            }
+            // What waits to be read, and the peer's goodbye, is still to come: it is read and thrown away.
+            self.want_read(slot);
+            self.make_dirty(slot);
         }
-        // What waits to be read, and the peer's goodbye, is still to come: it is read and thrown away.
-        self.want_read(slot);
-        self.make_dirty(slot);
+        self.answer_posts(self.reference(slot), 200);
         self.slots.cold_mut(slot).close_reason = reason as u8;
         self.depart(slot, reason);
     }
@@ -682,6 +731,13 @@ impl Switchboard {
             _ => reason,
         };
         self.depart(slot, reason);
+        self.answer_posts(self.reference(slot), 404);
+        if slot.is_session() {
+            self.leave_session(slot);
+        } else {
+            self.forget_waiting(slot);
+            self.posting.remove(&slot);
+        }
         let request = std::mem::take(&mut self.slots.cold_mut(slot).request);
         self.requests.remove(request);
         let (hot, runs) = self.slots.outbox(slot);

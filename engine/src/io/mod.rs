@@ -24,6 +24,26 @@ use std::net::SocketAddr;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Slot(pub u32);
 
+impl Slot {
+    /// The bit of slots that no ring knows: connections without a socket of their own.
+    const SESSION: u32 = 1 << 31;
+
+    /// The slot of a session: a hub connection that is carried by one request after the other.
+    pub fn session(index: u32) -> Self {
+        Self(index | Self::SESSION)
+    }
+
+    /// Whether it has no socket.
+    pub fn is_session(self) -> bool {
+        self.0 & Self::SESSION != 0
+    }
+
+    /// Its place in the table of sockets, or of sessions.
+    pub fn index(self) -> usize {
+        (self.0 & !Self::SESSION) as usize
+    }
+}
+
 /// Tells one tenant of a slot from the next. 24 bits, wraps. A completion of another generation is stale.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Generation(u32);
@@ -164,6 +184,23 @@ pub enum Completion {
         /// The error, if it could not be lent.
         result: Result<(), Errno>,
     },
+    /// The answer to [`Io::hand_over`]. The slot is to be closed in any case; if the other shard has the socket, the peer
+    /// notices nothing of it.
+    HandedOver {
+        /// The connection.
+        slot: Slot,
+        /// Its tenant.
+        generation: Generation,
+        /// The error, if the other shard did not get it (`ENFILE`: its table is full).
+        result: Result<(), Errno>,
+    },
+    /// Another shard has handed over a socket, in a slot that the kernel chose.
+    Adopted {
+        /// The new connection.
+        slot: Slot,
+        /// What the other shard gave with it.
+        parcel: u32,
+    },
     /// The slot's descriptor is closed; the kernel may hand the slot out again at any moment.
     Closed {
         /// The connection that was.
@@ -253,6 +290,10 @@ pub trait Io {
     /// Finishes our side, now: the peer reads the end behind everything sent so far, and may still send. The slot must
     /// be lent ([`Io::lend`]); nothing happens otherwise.
     fn shutdown(&mut self, slot: Slot);
+
+    /// Moves the socket to another shard of this process, with whatever lies unread in it: `Adopted` there, `HandedOver`
+    /// here. Nothing may be queued for the slot from now on but its close, after the answer.
+    fn hand_over(&mut self, slot: Slot, generation: Generation, shard: u8, parcel: u32);
 
     /// Cancels the polls that are armed and closes the slot: cancel, hard-linked to close. `Closed` follows.
     fn close(&mut self, slot: Slot, generation: Generation, poll_armed: bool, poll_out_armed: bool);

@@ -23,7 +23,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
-use world::{Chunk, ListenerView, State, drop_outbound};
+use world::{Chunk, HandOver, ListenerView, State, drop_outbound};
 
 /// Deferred events that the kernel handles in one `enter`, however little is asked for.
 const DEFERRED_MIN: usize = 20;
@@ -36,6 +36,7 @@ enum Request {
     Send { slot: Slot, tag: Tag, runs: Vec<Extent> },
     PollOut { slot: Slot, generation: Generation },
     Lend { slot: Slot, generation: Generation },
+    HandOver { slot: Slot, generation: Generation, shard: u8, parcel: u32 },
     Close { slot: Slot, generation: Generation },
     CancelAccept,
 }
@@ -49,6 +50,8 @@ enum Lane {
     Poll(Slot),
     PollOut(Slot),
     Lend(Slot),
+    HandOver(Slot),
+    Adopt,
     Accept(usize),
     Wake,
 }
@@ -80,6 +83,25 @@ struct Tenant {
     closed: bool,
     /// Something arrived that the poll has not reported.
     news: bool,
+    /// On its way to another shard, or there.
+    handed_over: bool,
+}
+
+impl Tenant {
+    fn new(connection: usize) -> Self {
+        Self {
+            connection,
+            generation: None,
+            poll: None,
+            poll_out: None,
+            loan: None,
+            send_queued: false,
+            close_queued: false,
+            closed: false,
+            news: false,
+            handed_over: false,
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -169,7 +191,7 @@ impl Sim {
     /// What the network brings: bytes, ends and resets reach the sockets.
     fn arrive(&mut self, state: &mut State) {
         for index in 0..self.slots.len() {
-            let Some(tenant) = &mut self.slots[index] else { continue };
+            let Some(tenant) = self.slots[index].as_mut().filter(|tenant| !tenant.handed_over) else { continue };
             let connection = &mut state.connections[tenant.connection];
             if connection.reset_under_way && !state.rng.chance(state.options.late_arrival) {
                 connection.reset_under_way = false;
@@ -206,17 +228,7 @@ impl Sim {
                 };
                 backlog.pop_front();
                 state.shards[self.shard as usize].open += 1;
-                self.slots[free] = Some(Tenant {
-                    connection: connection as usize,
-                    generation: None,
-                    poll: None,
-                    poll_out: None,
-                    loan: None,
-                    send_queued: false,
-                    close_queued: false,
-                    closed: false,
-                    news: false,
-                });
+                self.slots[free] = Some(Tenant::new(connection as usize));
                 self.push(Lane::Accept(index), Completion::Accepted { slot: Slot(free as u32) });
                 if state.rng.chance(state.options.accept_ends) {
                     self.end_accept(index, libc::EAGAIN);
@@ -249,6 +261,9 @@ impl Sim {
                     _ => self.push(Lane::PollOut(slot), Completion::Writable { slot, generation }),
                 },
                 Request::Lend { slot, generation } => self.execute_lend(state, slot, generation),
+                Request::HandOver { slot, generation, shard, parcel } => {
+                    self.execute_hand_over(state, (slot, generation), shard, parcel);
+                }
                 Request::Close { slot, generation } => self.execute_close(state, slot, generation),
                 Request::CancelAccept => {
                     for index in 0..self.listeners.len() {
@@ -374,12 +389,58 @@ impl Sim {
         self.push(Lane::Lend(slot), Completion::Lent { slot, generation, result });
     }
 
+    fn execute_hand_over(&mut self, state: &mut State, (slot, generation): (Slot, Generation), shard: u8, parcel: u32) {
+        let fails = state.rng.chance(state.options.hand_over_fails);
+        let Some(tenant) = self.tenant(slot).filter(|tenant| !tenant.closed && !fails) else {
+            let result = Err(Errno(libc::ENFILE));
+            return self.push(Lane::HandOver(slot), Completion::HandedOver { slot, generation, result });
+        };
+        tenant.handed_over = true;
+        let connection = tenant.connection;
+        let view = &mut state.shards[shard as usize];
+        view.arrivals.push_back(HandOver { connection, from: self.shard, slot, generation, parcel });
+        view.pending = true;
+    }
+
+    /// Takes what other shards have handed over into free slots, and hears what became of our own.
+    fn exchange(&mut self, state: &mut State) {
+        while let Some(arrival) = state.shards[self.shard as usize].arrivals.pop_front() {
+            let free = self.slots.iter().position(Option::is_none);
+            let result = free.map(drop).ok_or(Errno(libc::ENFILE));
+            let giver = &mut state.shards[arrival.from as usize];
+            giver.answers.push_back((arrival, result));
+            giver.pending = true;
+            if let Some(free) = free {
+                state.shards[self.shard as usize].open += 1;
+                state.connections[arrival.connection].shard = self.shard;
+                self.slots[free] = Some(Tenant::new(arrival.connection));
+                let slot = Slot(free as u32);
+                self.push(Lane::Adopt, Completion::Adopted { slot, parcel: arrival.parcel });
+            }
+        }
+        while let Some((sent, result)) = state.shards[self.shard as usize].answers.pop_front() {
+            let (slot, generation) = (sent.slot, sent.generation);
+            if result.is_err() {
+                match self.tenant(slot).filter(|tenant| tenant.connection == sent.connection && !tenant.closed) {
+                    Some(tenant) => (tenant.handed_over, tenant.news) = (false, true),
+                    // Its giver has closed it meanwhile: the last reference is gone.
+                    None => state.connections[sent.connection].server_closed = true,
+                }
+            }
+            self.push(Lane::HandOver(slot), Completion::HandedOver { slot, generation, result });
+        }
+    }
+
     fn execute_close(&mut self, state: &mut State, slot: Slot, generation: Generation) {
         if let Some(tenant) = self.slots.get_mut(slot.0 as usize).and_then(Option::as_mut) {
             tenant.closed = true;
             tenant.poll = None;
             tenant.poll_out = None;
             tenant.loan = None;
+            if tenant.handed_over {
+                // The other shard has it: the peer sees nothing.
+                return self.push(Lane::Slot(slot), Completion::Closed { slot, generation });
+            }
             let connection = &mut state.connections[tenant.connection];
             connection.server_closed = true;
             let unread = !connection.inbound.is_empty() || !connection.under_way.is_empty();
@@ -427,7 +488,8 @@ impl Sim {
         self.counters.overflows += u64::from(overflow);
         for index in 0..self.slots.len() {
             let slot = Slot(index as u32);
-            let Some(tenant) = self.slots[index].as_mut().filter(|tenant| !tenant.closed) else { continue };
+            let present = |tenant: &&mut Tenant| !tenant.closed && !tenant.handed_over;
+            let Some(tenant) = self.slots[index].as_mut().filter(present) else { continue };
             let connection = &mut state.connections[tenant.connection];
             let again = state.rng.chance(state.options.spurious_readable);
             if let Some(generation) = tenant.poll
@@ -531,13 +593,15 @@ impl Sim {
         for connection in state.connections.iter_mut().filter(|connection| connection.shard == self.shard) {
             connection.touched = false;
         }
-        for tenant in self.slots.iter().flatten().filter(|tenant| !tenant.closed) {
+        for tenant in self.slots.iter().flatten().filter(|tenant| !tenant.closed && !tenant.handed_over) {
             let connection = &mut state.connections[tenant.connection];
             let finish_under_way = connection.peer_finished && !connection.finish_arrived;
             connection.touched = !connection.under_way.is_empty() || connection.reset_under_way || finish_under_way;
         }
         let waiting = |listener: &Listener| listener.armed && !state.listeners[listener.view].backlog.is_empty();
-        let pending = !self.events.is_empty() || self.listeners.iter().any(waiting);
+        let exchange = &state.shards[self.shard as usize];
+        let handed_over = !exchange.arrivals.is_empty() || !exchange.answers.is_empty();
+        let pending = handed_over || !self.events.is_empty() || self.listeners.iter().any(waiting);
         let view = &mut state.shards[self.shard as usize];
         view.pending = pending;
         view.deadline_us = wait.deadline_us;
@@ -659,6 +723,13 @@ impl Io for Sim {
         }
     }
 
+    fn hand_over(&mut self, slot: Slot, generation: Generation, shard: u8, parcel: u32) {
+        self.check_generation(slot, generation);
+        let queued = self.tenant(slot).is_some_and(|tenant| tenant.send_queued || tenant.handed_over);
+        assert!(!queued, "{slot:?}: handed over with a send queued, or twice");
+        self.queue.push_back(Request::HandOver { slot, generation, shard, parcel });
+    }
+
     fn close(&mut self, slot: Slot, generation: Generation, poll_armed: bool, poll_out_armed: bool) {
         self.check_generation(slot, generation);
         let is_poll = |request: &Request| matches!(request, Request::Poll { slot: at, .. } if *at == slot);
@@ -691,6 +762,7 @@ impl Io for Sim {
         }
         self.arrive(state);
         self.accept_waiting(state);
+        self.exchange(state);
         self.execute(state, pool);
         self.fire_polls(state);
         let woken = state.shards[self.shard as usize].woken.swap(false, Ordering::AcqRel);

@@ -571,6 +571,16 @@ impl Io for Uring {
         }
     }
 
+    fn hand_over(&mut self, slot: Slot, generation: Generation, shard: u8, parcel: u32) {
+        match self.ring_fds.ring(shard) {
+            Some(fd) => self.stage_one(request::hand_over(fd, slot, generation, parcel)),
+            None => {
+                let result = Err(Errno(libc::EOWNERDEAD));
+                self.books.ready.push(Completion::HandedOver { slot, generation, result });
+            }
+        }
+    }
+
     fn close(&mut self, slot: Slot, generation: Generation, poll_armed: bool, poll_out_armed: bool) {
         self.books.end_loan(slot);
         let connecting = self.books.end_connect(slot, generation);

@@ -4,13 +4,13 @@ use crate::conn::outbox;
 use crate::conn::slots::{Flags, State};
 use crate::hub::registry::HubId;
 use crate::hub::switchboard::Switchboard;
-use crate::io::{Io, Slot};
+use crate::io::Io;
 use crate::shard::{Phase, Shard};
 
 impl<I: Io> Shard<I> {
     /// Bytes that its clients are owed.
     pub(crate) fn owed_bytes(&self) -> u64 {
-        self.board.owed_bytes(0..self.board.slots.len())
+        self.board.owed_bytes(self.board.slots.all())
     }
 
     /// What must hold between turns.
@@ -41,8 +41,7 @@ impl Switchboard {
     fn check_tables(&self) -> Result<(), String> {
         let mut runs_owed = 0;
         let (mut members, mut memberships) = (0, 0);
-        for index in 0..self.slots.len() {
-            let slot = Slot(index as u32);
+        for slot in self.slots.all() {
             let hot = self.slots.hot(slot);
             let owed: u64 = outbox::iter(hot, &self.slots.runs).map(|run| u64::from(run.len)).sum();
             runs_owed += outbox::run_count(hot, &self.slots.runs) as u64;
@@ -82,14 +81,14 @@ impl Switchboard {
 
     /// Every run owed lies in written bytes of a segment that this shard holds: it cannot be reused under the run.
     fn check_runs(&self) -> Result<(), String> {
-        for index in 0..self.slots.len() {
-            let hot = self.slots.hot(Slot(index as u32));
+        for slot in self.slots.all() {
+            let hot = self.slots.hot(slot);
             for run in outbox::iter(hot, &self.slots.runs) {
                 if self.holdings.held(run.segment) == 0 {
-                    return Err(format!("slot {index} owes {run:?}, whose segment is not held"));
+                    return Err(format!("{slot:?} owes {run:?}, whose segment is not held"));
                 }
                 if !self.logs.has_written(run) {
-                    return Err(format!("slot {index} owes {run:?}, which outlived its segment"));
+                    return Err(format!("{slot:?} owes {run:?}, which outlived its segment"));
                 }
             }
         }
@@ -98,7 +97,7 @@ impl Switchboard {
 
     /// No table knows anybody.
     fn check_nobody(&self) -> Result<(), String> {
-        let tenants = (0..self.slots.len()).filter(|&at| self.slots.hot(Slot(at as u32)).state != State::Free);
+        let tenants = self.slots.all().filter(|&slot| self.slots.hot(slot).state != State::Free);
         none_of(&[
             ("slots", tenants.count()),
             ("outbox queues", self.slots.runs.len()),
@@ -109,6 +108,11 @@ impl Switchboard {
             ("memberships", self.registry.membership_count()),
             ("connected ids", self.shared.directory.len()),
             ("works waiting for an empty outbox", self.drained_work.len()),
+            ("requests without an answer", self.waiting.len()),
+            ("POSTs under way", self.posting.len()),
+            ("POSTs waiting for room", self.held_posts.len()),
+            ("sockets on their way elsewhere", self.moving.len()),
+            ("parcels", self.shared.parcels[self.shard as usize].len()),
             ("late connections", self.counters.slow_connections.get() as usize),
         ])
     }

@@ -3,7 +3,7 @@
 use crate::buf::RecvPool;
 use crate::conn::endpoint::{EchoOptions, Service};
 use crate::conn::outbox;
-use crate::conn::partial::{Body, Partial};
+use crate::conn::partial::{Body, BodyUse, Partial};
 use crate::conn::slots::{ColdFlags, Flags, State};
 use crate::conn::wire::Variation;
 use crate::event::CloseReason;
@@ -18,10 +18,12 @@ use crate::limits::{ANSWER_RUNS_MAX, LINGER_BYTES_MAX};
 use fanfare_protocol::cursor::Progress;
 use fanfare_protocol::error::{CloseCode, HttpError};
 use fanfare_protocol::http::body::{BodyDecoder, BodyPiece};
-use fanfare_protocol::http::head::{BodyLength, HeadLimits, parse_request};
+use fanfare_protocol::http::head::{BodyLength, HeadLimits, RequestHead, parse_request};
 use fanfare_protocol::http::response;
 use fanfare_protocol::hub::message::Message;
+use fanfare_protocol::hub::session::Session;
 use fanfare_protocol::hub::{decode_one, handshake, message_len};
+use fanfare_protocol::negotiate::Transport;
 use fanfare_protocol::ws::decoder::Event;
 use fanfare_protocol::ws::encode::{self, MessageWriter};
 use fanfare_protocol::ws::{DataKind, OpCode};
@@ -47,7 +49,11 @@ impl Switchboard {
         self.counters.bytes_received_total.add(u64::from(len));
         let bytes = pool.slice_mut(buffer, len);
         self.handle_slice(slot, bytes);
-        // Whoever asks faster than it takes the answers is not read from until it has taken most of them.
+        self.pause_if_it_owes_much(slot);
+    }
+
+    /// Whoever asks faster than it takes the answers is not read from until it has taken most of them.
+    pub(crate) fn pause_if_it_owes_much(&mut self, slot: Slot) {
         let soft = self.limits.outbox_soft_bytes;
         let (hot, runs) = self.slots.outbox(slot);
         let owes_much = hot.owed_bytes as usize > soft || outbox::run_count(hot, runs) > ANSWER_RUNS_MAX;
@@ -57,12 +63,43 @@ impl Switchboard {
         }
     }
 
-    fn handle_slice(&mut self, slot: Slot, bytes: &mut [u8]) {
+    /// Bytes of `slot`, wherever they come from.
+    pub(crate) fn handle_slice(&mut self, slot: Slot, bytes: &mut [u8]) {
         match self.slots.hot(slot).state {
             State::Http => self.handle_http(slot, bytes),
-            State::Handshake | State::Open | State::Echo => self.handle_websocket(slot, bytes),
+            State::Waiting | State::Moving => self.keep_for_later(slot, bytes),
+            State::Handshake | State::Open | State::Echo => {
+                // Whoever reads events has nothing to say on the same socket.
+                if self.slots.hot(slot).variation.transport() == Transport::WebSockets {
+                    self.handle_websocket(slot, bytes);
+                }
+            }
             State::Farewell => self.linger(slot, bytes),
             State::Free | State::Closing => {}
+        }
+    }
+
+    /// The next request has come before the last one was answered.
+    fn keep_for_later(&mut self, slot: Slot, bytes: &[u8]) {
+        let mut partial = self.take_partial(slot);
+        if partial.bytes.len() + bytes.len() > self.limits.head_bytes_max + self.limits.body_bytes_max {
+            return self.hang_up(slot, CloseReason::ProtocolError);
+        }
+        partial.bytes.extend_from_slice(bytes);
+        self.keep_partial(slot, partial);
+    }
+
+    /// Everything that was read of a socket and not acted on.
+    pub(crate) fn take_input(&mut self, slot: Slot) -> Vec<u8> {
+        self.take_partial(slot).bytes
+    }
+
+    /// Goes on with requests that had to wait for the answer to an earlier one.
+    pub(crate) fn run_again(&mut self) {
+        for connection in std::mem::take(&mut self.again) {
+            if let Some(slot) = self.resolve(connection).filter(|&slot| self.slots.hot(slot).state == State::Http) {
+                self.handle_http(slot, &mut []);
+            }
         }
     }
 
@@ -149,7 +186,7 @@ impl Switchboard {
             }
         }
         match self.slots.hot(slot).state {
-            State::Http => {
+            State::Http | State::Waiting | State::Moving => {
                 partial.bytes.extend_from_slice(&input[at..]);
                 self.keep_partial(slot, partial);
             }
@@ -158,8 +195,9 @@ impl Switchboard {
                 let (_, rest) = input.split_at_mut(at);
                 self.keep_partial(slot, partial);
                 if !rest.is_empty() {
-                    self.handle_websocket(slot, rest);
+                    self.handle_slice(slot, rest);
                 }
+                self.hear_early(slot);
             }
             _ => {}
         }
@@ -173,53 +211,109 @@ impl Switchboard {
         input: &[u8],
         limits: &HeadLimits,
     ) -> Result<usize, HttpError> {
-        if let Some(body) = &mut partial.body {
-            let BodyPiece { consumed, done, .. } = body.decoder.handle_bytes(input)?;
-            if done {
-                let Some(body) = partial.body.take() else { return Ok(consumed) };
-                self.answer_http(slot, &body.answer, body.keep_alive);
-            }
-            return Ok(consumed);
+        if partial.body.is_some() {
+            return self.step_body(slot, partial, input);
         }
         if partial.head_end.find(input, limits)?.is_none() {
             return Ok(0);
         }
         partial.head_end = Default::default();
         let Progress::Done(head, used) = parse_request(input, limits)? else { return Ok(0) };
-        let length = head.body_length();
         match self.respond(slot, &head, &input[..used]) {
-            Response::Upgrade(answer, state) => {
+            Response::Begin(answer, state) => {
                 let tick = self.tick();
                 let hot = self.slots.hot_mut(slot);
                 hot.state = state;
-                hot.session = fanfare_protocol::hub::session::Session::new(tick);
+                hot.session = Session::new(tick);
                 if self.tell_bytes(slot, &answer).is_err() {
                     self.hang_up(slot, CloseReason::Overload);
                 }
             }
-            Response::Http(answer) if matches!(length, BodyLength::None | BodyLength::Length(0)) => {
-                self.answer_http(slot, &answer, head.keep_alive());
-            }
             Response::Http(answer) => {
-                if head.header_has_token("expect", "100-continue") {
-                    let _ = self.tell_bytes(slot, b"HTTP/1.1 100 Continue\r\n\r\n");
-                }
-                let decoder = BodyDecoder::new(length, self.limits.body_bytes_max);
-                partial.body = Some(Box::new(Body { decoder, answer, keep_alive: head.keep_alive() }));
+                let (keep_alive, bytes_max) = (head.keep_alive(), self.limits.body_bytes_max);
+                self.expect_body(slot, partial, &head, bytes_max, BodyUse::Discard { answer, keep_alive });
+            }
+            Response::Post(to, asker) => {
+                let bytes_max = self.options(slot).map_or(0, |options| options.post_bytes_max);
+                let bytes_max = if bytes_max == 0 { usize::MAX } else { bytes_max };
+                self.posting.insert(slot, (to, asker));
+                self.expect_body(slot, partial, &head, bytes_max, BodyUse::Keep(Vec::new()));
+            }
+            Response::Poll(of, asker) => self.take_poll(slot, of, asker),
+            Response::Move(to) => {
+                let reference = self.reference(slot);
+                let hot = self.slots.hot_mut(slot);
+                hot.state = State::Moving;
+                hot.flags.set(Flags::PAUSED);
+                self.moving.push((reference, to));
+                // The request goes along, from its first byte.
+                return Ok(0);
             }
         }
         Ok(used)
     }
 
-    fn answer_http(&mut self, slot: Slot, answer: &[u8], keep_alive: bool) {
+    /// The head is understood: what is left of the request is its body.
+    fn expect_body(
+        &mut self,
+        slot: Slot,
+        partial: &mut Partial,
+        head: &RequestHead<'_>,
+        bytes_max: usize,
+        use_of: BodyUse,
+    ) {
+        let length = head.body_length();
+        if matches!(length, BodyLength::None | BodyLength::Length(0)) {
+            return self.end_body(slot, use_of);
+        }
+        if head.header_has_token("expect", "100-continue") {
+            let _ = self.tell_bytes(slot, b"HTTP/1.1 100 Continue\r\n\r\n");
+        }
+        partial.body = Some(Box::new(Body { decoder: BodyDecoder::new(length, bytes_max), use_of }));
+    }
+
+    /// One piece of a body.
+    fn step_body(&mut self, slot: Slot, partial: &mut Partial, input: &[u8]) -> Result<usize, HttpError> {
+        let Some(body) = &mut partial.body else { return Ok(0) };
+        let BodyPiece { consumed, data, done } = body.decoder.handle_bytes(input)?;
+        if let BodyUse::Keep(bytes) = &mut body.use_of {
+            bytes.extend_from_slice(data);
+        }
+        if done && let Some(body) = partial.body.take() {
+            self.end_body(slot, body.use_of);
+        }
+        Ok(consumed)
+    }
+
+    fn end_body(&mut self, slot: Slot, use_of: BodyUse) {
+        match use_of {
+            BodyUse::Discard { answer, keep_alive } => self.answer_request(slot, &answer, keep_alive),
+            BodyUse::Keep(bytes) => {
+                if let Some((to, asker)) = self.posting.remove(&slot) {
+                    self.take_post(slot, to, &bytes, asker);
+                }
+            }
+        }
+    }
+
+    /// Answers the request on `slot`.
+    pub(crate) fn answer_request(&mut self, slot: Slot, answer: &[u8], keep_alive: bool) {
         if self.tell_bytes(slot, answer).is_err() {
             return self.hang_up(slot, CloseReason::Overload);
         }
-        if keep_alive {
-            let tick = self.tick();
-            self.slots.hot_mut(slot).session = fanfare_protocol::hub::session::Session::new(tick);
-        } else {
-            self.farewell(slot, CloseReason::HttpDone, None, CloseCode::NORMAL);
+        self.end_request(slot, keep_alive);
+    }
+
+    /// The request on `slot` is answered: the next one may come, or none.
+    pub(crate) fn end_request(&mut self, slot: Slot, keep_alive: bool) {
+        if !keep_alive {
+            return self.farewell(slot, CloseReason::HttpDone, None, CloseCode::NORMAL);
+        }
+        let (tick, reference) = (self.tick(), self.reference(slot));
+        let hot = self.slots.hot_mut(slot);
+        hot.session = Session::new(tick);
+        if hot.partial != 0 {
+            self.again.push(reference);
         }
     }
 
@@ -334,6 +428,16 @@ impl Switchboard {
     }
 
     // -- hub messages ---------------------------------------------------------------------------------------------
+
+    /// A piece of the stream of a client that has no WebSocket.
+    pub(crate) fn handle_stream(&mut self, slot: Slot, bytes: &[u8]) {
+        let mut partial = self.take_partial(slot);
+        self.handle_payload(slot, &mut partial, bytes);
+        if self.slots.hot(slot).state == State::Farewell {
+            partial = Partial::default();
+        }
+        self.keep_partial(slot, partial);
+    }
 
     /// A piece of the client's stream of hub messages; frames do not matter (spec 2.3).
     fn handle_payload(&mut self, slot: Slot, partial: &mut Partial, payload: &[u8]) {
@@ -560,6 +664,7 @@ impl Switchboard {
             // It could not be heard until now, and is not to blame for its silence.
             hot.session.handle_message(tick, false);
             self.want_read(slot);
+            self.release_posts(self.reference(slot));
         }
     }
 }

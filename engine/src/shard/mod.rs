@@ -3,6 +3,7 @@
 mod audit;
 mod inbound;
 mod mail;
+mod moving;
 mod outbound;
 mod sweep;
 
@@ -17,7 +18,7 @@ use crate::interconnect::{Receiver, Sender};
 use crate::io::{Completion, Errno, Generation, Io, IoCounters, Received, Slot, Wait};
 use crate::limits::{self, READ_ROUNDS_BYTES_MAX, READ_ROUNDS_MAX, READ_ROUNDS_US_MAX};
 use outbound::Flights;
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use sweep::Sweeper;
@@ -55,6 +56,8 @@ pub(crate) struct Shard<I: Io> {
     ready: Ready,
     /// Late connections whose sockets have room again.
     resumed: VecDeque<Slot>,
+    /// Sockets on their way to another shard: to which, with which parcel.
+    handed_over: HashMap<Slot, (u8, u32)>,
     /// Receives queued because the socket said there is more.
     more_reads: u32,
     read_rounds: u32,
@@ -98,6 +101,7 @@ impl<I: Io> Shard<I> {
             flights: Flights::default(),
             ready: Ready::default(),
             resumed: VecDeque::new(),
+            handed_over: HashMap::new(),
             more_reads: 0,
             read_rounds: 0,
             reading_since_us: 0,
@@ -139,12 +143,14 @@ impl<I: Io> Shard<I> {
         self.board.run_timers();
         self.board.run_drained();
         self.board.run_unheld();
+        self.board.run_again();
         self.sweep();
         self.go_on_draining();
         self.wake_others();
         if self.may_flush() {
             self.flush();
         }
+        self.move_out();
         self.close_closing();
         self.board.stamp_log();
         self.keep_log_free();
@@ -187,6 +193,7 @@ impl<I: Io> Shard<I> {
             && board.retry.is_empty()
             && board.drained.is_empty()
             && board.unheld.is_empty()
+            && board.again.is_empty()
             && board.over.is_empty()
             && board.evicted.is_empty()
             && self.resumed.is_empty())
@@ -212,6 +219,10 @@ impl<I: Io> Shard<I> {
                 Completion::Received { slot, generation, received } => self.received(slot, generation, received),
                 Completion::Writable { slot, generation } => self.writable(slot, generation),
                 Completion::Lent { slot, generation, result } => self.handle_lent(slot, generation, result),
+                Completion::HandedOver { slot, generation, result } => {
+                    self.handle_handed_over(slot, generation, result);
+                }
+                Completion::Adopted { slot, parcel } => self.adopted(slot, parcel),
                 Completion::Closed { slot, .. } => self.closed(slot),
                 Completion::Connected { .. } => debug_assert!(false, "a server dials nobody"),
             }
@@ -350,6 +361,10 @@ impl<I: Io> Shard<I> {
     fn close_closing(&mut self) {
         for index in 0..self.board.closing.len() {
             let slot = self.board.closing[index];
+            if slot.is_session() {
+                self.board.slots.vacate(slot);
+                continue;
+            }
             let hot = self.board.slots.hot_mut(slot);
             let (poll, poll_out) = (hot.flags.take(Flags::POLL_ARMED), hot.flags.take(Flags::POLL_OUT_ARMED));
             let generation = hot.generation;
@@ -393,8 +408,8 @@ impl<I: Io> Shard<I> {
             self.io.cancel_accept();
         }
         self.phase = Phase::Stopping;
-        for index in 0..self.board.slots.len() {
-            self.board.hang_up(Slot(index as u32), CloseReason::Shutdown);
+        for slot in self.board.slots.all() {
+            self.board.hang_up(slot, CloseReason::Shutdown);
         }
     }
 

@@ -47,6 +47,7 @@ impl<I: Io> Shard<I> {
     pub(super) fn flush(&mut self) {
         self.flights.list.clear();
         self.board.spread(&mut self.ready);
+        self.board.answer_polls();
         // Before any send is queued: what a queued send reads must stay held until the kernel has taken it.
         self.board.act_on_slow();
         for (slots, run) in self.ready.slots.0.iter().zip(self.ready.runs.0) {
@@ -210,15 +211,7 @@ impl<I: Io> Shard<I> {
     }
 
     fn became_clear(&mut self, slot: Slot) {
-        let reference = self.board.reference(slot);
-        let hot = self.board.slots.hot_mut(slot);
-        if hot.flags.take(Flags::SLOW) {
-            self.board.counters.slow_connections.sub(1);
-        }
-        let hot = self.board.slots.hot_mut(slot);
-        if hot.flags.has(Flags::NOTIFY_DRAINED) {
-            self.board.drained.push(reference);
-        }
+        self.board.note_clear(slot);
         let hot = self.board.slots.hot_mut(slot);
         if hot.state == State::Farewell && hot.flags.has(Flags::CLOSE_WHEN_SENT) {
             return self.all_said(slot);

@@ -77,14 +77,19 @@ impl<I: Io> Shard<I> {
         self.sweeper.pings = ByVariation::default();
         let step = self.sweeper.step;
         self.sweeper.step = (step + 1) % STEPS;
-        let all = self.board.slots.len();
-        let (from, to) = (all * step / STEPS, all * (step + 1) / STEPS);
-        for index in from..to {
-            self.sweep_slot(Slot(index as u32));
+        for slot in self.step_slots(step) {
+            self.sweep_slot(slot);
         }
         self.give_quiet_log_back();
-        self.sweeper.owed_bytes[step] = self.board.owed_bytes(from..to);
+        self.sweeper.owed_bytes[step] = self.board.owed_bytes(self.step_slots(step));
         self.board.counters.outbox_bytes.set(self.sweeper.owed_bytes.iter().sum());
+    }
+
+    /// The slots of one step.
+    fn step_slots(&self, step: usize) -> impl Iterator<Item = Slot> + use<I> {
+        let part = |all: usize| (all * step / STEPS) as u32..(all * (step + 1) / STEPS) as u32;
+        let slots = &self.board.slots;
+        part(slots.sessions()).map(Slot::session).chain(part(slots.sockets()).map(Slot))
     }
 
     fn sweep_slot(&mut self, slot: Slot) {
@@ -106,6 +111,9 @@ impl<I: Io> Shard<I> {
         } else if since_progress > ticks_from_ms(self.board.limits.outbox_age_max_ms) {
             return self.board.drop_slow(slot);
         }
+        if slot.is_session() {
+            self.board.sweep_polling(slot);
+        }
         self.sweep_session(slot, tick);
     }
 
@@ -116,7 +124,12 @@ impl<I: Io> Shard<I> {
                 let limit = self.board.limits.head_timeout_ms;
                 Timing::from_ms(limit, 0, 0)
             }
-            State::Echo => return,
+            State::Echo | State::Waiting | State::Moving | State::Closing => return,
+            // A poll is proof enough that its client lives, and its answer that we do (spec 2.5).
+            _ if slot.is_session() => {
+                let timing = self.board.timings[hot.endpoint as usize];
+                Timing { keep_alive_ticks: 0, client_timeout_ticks: 0, ..timing }
+            }
             _ => self.board.timings[hot.endpoint as usize],
         };
         match hot.session.poll_timeout(tick, &timing) {
@@ -182,25 +195,30 @@ impl<I: Io> Shard<I> {
         let share = (self.board.limits.drain_rate as usize / STEPS).max(1);
         let mut said = 0;
         let mut index = next as usize;
-        while index < self.board.slots.len() && said < share {
-            said += usize::from(self.dismiss(Slot(index as u32)));
+        for slot in self.board.slots.all().skip(index) {
+            if said == share {
+                break;
+            }
+            said += usize::from(self.dismiss(slot));
             index += 1;
         }
         self.phase = Phase::Draining { deadline_us, next: index as u32 };
-        if index == self.board.slots.len() && !self.is_anybody_leaving() {
+        if index == self.board.slots.all().count() && !self.is_anybody_leaving() {
             self.stop();
         }
     }
 
     /// Whether there are connections besides plain HTTP, which asks and is told, and does not hold up a drain.
     fn is_anybody_leaving(&self) -> bool {
-        let left = |index| !matches!(self.board.slots.hot(Slot(index as u32)).state, State::Free | State::Http);
-        (0..self.board.slots.len()).any(left)
+        let plain = |state| matches!(state, State::Free | State::Http | State::Waiting | State::Moving);
+        self.board.slots.all().any(|slot| !plain(self.board.slots.hot(slot).state))
     }
 
     fn dismiss(&mut self, slot: Slot) -> bool {
         match self.board.slots.hot(slot).state {
-            State::Free | State::Closing | State::Farewell | State::Http => return false,
+            State::Free | State::Closing | State::Farewell | State::Http | State::Waiting | State::Moving => {
+                return false;
+            }
             State::Handshake | State::Echo => {
                 self.board.farewell(slot, CloseReason::Drain, None, CloseCode::GOING_AWAY);
             }

@@ -128,6 +128,10 @@ impl Io for Door {
         self.sim.shutdown(slot);
     }
 
+    fn hand_over(&mut self, slot: Slot, generation: Generation, shard: u8, parcel: u32) {
+        self.sim.hand_over(slot, generation, shard, parcel);
+    }
+
     fn close(&mut self, slot: Slot, generation: Generation, poll_armed: bool, poll_out_armed: bool) {
         self.sim.close(slot, generation, poll_armed, poll_out_armed);
     }

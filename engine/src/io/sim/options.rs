@@ -46,6 +46,8 @@ pub struct SimOptions {
     pub reset_on_unread: Permille,
     /// Lending a descriptor fails.
     pub lend_fails: Permille,
+    /// A socket cannot be handed over to another shard.
+    pub hand_over_fails: Permille,
     /// `Woken` without a reason.
     pub spurious_wake: Permille,
     /// Bytes count as released only when the peer has read them, and are read from the log only then: the
@@ -76,6 +78,7 @@ impl SimOptions {
             overflow: 0,
             reset_on_unread: 0,
             lend_fails: 0,
+            hand_over_fails: 0,
             spurious_wake: 0,
             release_when_read: false,
         }
@@ -101,6 +104,7 @@ impl SimOptions {
             overflow: 5,
             reset_on_unread: 700,
             lend_fails: 100,
+            hand_over_fails: 100,
             spurious_wake: 20,
             ..Self::calm()
         }

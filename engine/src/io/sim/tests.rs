@@ -156,7 +156,10 @@ impl Echo {
                 let kept = client.out.iter().chain(client.retained.iter().map(|(extent, _)| extent));
                 kept.for_each(|extent| self.holdings.release(extent.segment));
             }
-            Completion::Connected { .. } | Completion::Woken => {}
+            Completion::Connected { .. }
+            | Completion::HandedOver { .. }
+            | Completion::Adopted { .. }
+            | Completion::Woken => {}
         }
     }
 

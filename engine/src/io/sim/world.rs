@@ -2,6 +2,7 @@
 
 use super::options::{Rng, SimOptions};
 use crate::buf::{Extent, Logs};
+use crate::io::{Errno, Generation, Slot};
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -126,6 +127,20 @@ pub(super) struct ShardView {
     /// Nothing was there at the last `enter`, although it was willing to wait.
     pub(super) asleep: bool,
     pub(super) open: u32,
+    /// Sockets that other shards have handed over to this one.
+    pub(super) arrivals: VecDeque<HandOver>,
+    /// What became of those that this one has handed over.
+    pub(super) answers: VecDeque<(HandOver, Result<(), Errno>)>,
+}
+
+/// A socket on its way from one shard to another.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct HandOver {
+    pub(super) connection: usize,
+    pub(super) from: u8,
+    pub(super) slot: Slot,
+    pub(super) generation: Generation,
+    pub(super) parcel: u32,
 }
 
 #[derive(Debug)]
@@ -165,6 +180,8 @@ impl World {
             pending: false,
             asleep: false,
             open: 0,
+            arrivals: VecDeque::new(),
+            answers: VecDeque::new(),
         };
         Self(Rc::new(RefCell::new(State {
             rng: Rng::new(seed),

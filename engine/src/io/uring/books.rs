@@ -150,8 +150,15 @@ impl Books {
                 self.event_poll_ended |= !cqe.more();
                 completions.push(Completion::Woken);
             }
+            Op::HandOver => {
+                let (slot, generation, result) = (cqe.slot(), cqe.generation(), cqe.outcome().map(drop));
+                completions.push(Completion::HandedOver { slot, generation, result });
+            }
+            Op::Adopted if cqe.result >= 0 => {
+                completions.push(Completion::Adopted { slot: Slot(cqe.result as u32), parcel: cqe.user_data as u32 });
+            }
             Op::Wake => self.failed_wakes.push(cqe.user_data as u8),
-            Op::Ignore | Op::Send | Op::Recv | Op::Poll | Op::PollOut => {}
+            Op::Ignore | Op::Adopted | Op::Send | Op::Recv | Op::Poll | Op::PollOut => {}
         }
     }
 

@@ -39,11 +39,15 @@ pub(super) enum Op {
     Event = 10,
     /// Our message to another ring failed.
     Wake = 11,
+    /// A socket of ours was sent to another ring.
+    HandOver = 12,
+    /// Another ring has sent us a socket.
+    Adopted = 13,
 }
 
 impl Op {
     pub(super) fn from_token(user_data: u64) -> Self {
-        const OPS: [Op; 12] = [
+        const OPS: [Op; 14] = [
             Op::Ignore,
             Op::Send,
             Op::Recv,
@@ -56,6 +60,8 @@ impl Op {
             Op::Woken,
             Op::Event,
             Op::Wake,
+            Op::HandOver,
+            Op::Adopted,
         ];
         OPS.get((user_data >> 56) as usize).copied().unwrap_or(Op::Ignore)
     }
@@ -132,6 +138,12 @@ pub(super) fn install(slot: Slot, generation: Generation) -> Entry {
 pub(super) fn wake(ring: RawFd, shard: u8) -> Entry {
     let entry = opcode::MsgRingData::new(Fd(ring), 0, token(Op::Woken, 0, 0), None).build();
     entry.user_data(token(Op::Wake, 0, u32::from(shard))).flags(Flags::SKIP_SUCCESS)
+}
+
+pub(super) fn hand_over(ring: RawFd, slot: Slot, generation: Generation, parcel: u32) -> Entry {
+    let (target, adopted) = (DestinationSlot::auto_target(), token(Op::Adopted, 0, parcel));
+    let entry = opcode::MsgRingSendFd::new(Fd(ring), Fixed(slot.0), target, adopted).build();
+    entry.user_data(tenant(Op::HandOver, slot, generation))
 }
 
 /// A step of a connect whose success says nothing: the next one follows.

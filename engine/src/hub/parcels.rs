@@ -1,0 +1,48 @@
+//! What goes with a socket that moves to another shard: the bytes that have been read from it already.
+//!
+//! A connection lives on one shard, and a request for it may land on any. The request's socket then moves to the shard
+//! of the connection, together with the request: everything about one connection happens in one place, and a client that
+//! keeps its sockets has them where its connection is from then on.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// The parcels on their way to one shard. Each belongs to a socket that is on its way, too: there are no more than that.
+#[derive(Debug, Default)]
+pub struct Parcels(Mutex<Shelf>);
+
+#[derive(Debug, Default)]
+struct Shelf {
+    parcels: HashMap<u32, Vec<u8>>,
+    last: u32,
+}
+
+impl Parcels {
+    fn shelf(&self) -> MutexGuard<'_, Shelf> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Puts `bytes` there; the number tells whose they are.
+    pub fn put(&self, bytes: Vec<u8>) -> u32 {
+        let mut shelf = self.shelf();
+        shelf.last = shelf.last.wrapping_add(1);
+        let number = shelf.last;
+        shelf.parcels.insert(number, bytes);
+        number
+    }
+
+    /// Takes them away.
+    pub fn take(&self, number: u32) -> Option<Vec<u8>> {
+        self.shelf().parcels.remove(&number)
+    }
+
+    /// Parcels that nobody has taken.
+    pub fn len(&self) -> usize {
+        self.shelf().parcels.len()
+    }
+
+    /// Whether all have been taken.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
