@@ -17,9 +17,17 @@ const fn gauge(name: &'static str, labels: &'static [&'static str], help: &'stat
 type Plain = (Metric, fn(&ShardMetrics) -> u64);
 
 /// Summed over the shards.
-static SUMMED: [Plain; 17] = [
+static SUMMED: [Plain; 18] = [
     (gauge("fanfare_sockets", &[], "Open sockets of the public listener, hub connections or not."), |m| m.sockets_open),
     (counter("fanfare_sockets_accepted_total", &[], "Sockets accepted."), |m| m.accepted_total),
+    (
+        counter(
+            "fanfare_sockets_moved_total",
+            &[],
+            "Sockets that moved to the shard of the connection they ask about.",
+        ),
+        |m| m.adopted_total,
+    ),
     (
         counter("fanfare_connections_opened_total", &[], "Client connections that came through the hub handshake."),
         |m| m.opened_total,
