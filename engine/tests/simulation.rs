@@ -15,6 +15,7 @@ mod simulation {
     pub(crate) mod hub;
     pub(crate) mod ledger;
     pub(crate) mod plan;
+    pub(crate) mod requests;
     pub(crate) mod scenarios;
     pub(crate) mod seeds;
 }
@@ -57,6 +58,8 @@ scenarios! {
     input_one_byte_at_a_time: |t: &Tally| t.heard > 0;
     large_messages_both_ways: |t: &Tally| t.heard > 0 && t.metrics.bytes_received_total > 1 << 20;
     silent_clients_time_out: |t: &Tally| t.closed(CloseReason::PingTimeout) > 0 && t.metrics.pings_sent_total > 0;
+    requests_that_land_anywhere: |t: &Tally| t.heard > 0 && t.metrics.adopted_total > 0;
+    requests_in_a_rough_world: |t: &Tally| t.heard > 0 && t.metrics.adopted_total > 0;
     handshakes_that_never_come: |t: &Tally| {
         t.closed(CloseReason::HandshakeTimeout) > 0 && t.closed(CloseReason::HttpTimeout) > 0
     };
@@ -73,6 +76,8 @@ scenarios! {
     a_full_log_evicts_its_slowest_readers: |t: &Tally| t.metrics.evictions_total > 0;
     a_drain_in_the_middle: |t: &Tally| t.closed(CloseReason::Drain) > 0;
     a_stop_in_the_middle: |t: &Tally| t.closed(CloseReason::Shutdown) > 0;
+    a_drain_of_requests: |t: &Tally| t.closed(CloseReason::Drain) > 0;
+    a_stop_of_requests: |t: &Tally| t.closed(CloseReason::Shutdown) > 0;
     everything_at_once: |t: &Tally| t.closed(CloseReason::SlowClient) > 0 && t.heard > 0;
 }
 
@@ -88,7 +93,7 @@ fn a_seed_is_a_run() {
 type Scenario = fn(u64) -> Tally;
 
 /// Seeds that have found a bug, with the scenario that they found it in.
-const FOUND: [(Scenario, u64); 4] = [
+const FOUND: [(Scenario, u64); 5] = [
     // After a farewell the id of a user's group was taken for a handle, and an unrelated client's request dropped.
     (scenarios::polls_that_end, 3),
     // A connection closed while its descriptor was being lent cost a loan for good.
@@ -97,6 +102,8 @@ const FOUND: [(Scenario, u64); 4] = [
     (scenarios::everything_at_once, 846),
     // Answers were written over before a back end that retransmits had released them.
     (scenarios::memory_released_when_read, 140),
+    // The end of the first message after a handshake in two pieces was looked for beyond it.
+    (scenarios::requests_that_land_anywhere, 145),
 ];
 
 #[test]

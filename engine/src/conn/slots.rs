@@ -271,6 +271,11 @@ impl Slots {
         self.sessions.hot.len()
     }
 
+    /// Sessions that there are.
+    pub fn open_sessions(&self) -> usize {
+        self.sessions() - self.free_sessions.len()
+    }
+
     /// Every slot that has ever been used. Sessions first: when all are ended, their requests are answered before the
     /// sockets go.
     pub fn all(&self) -> impl Iterator<Item = Slot> + use<> {

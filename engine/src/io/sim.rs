@@ -609,6 +609,21 @@ impl Sim {
     }
 }
 
+impl Drop for Sim {
+    /// What has reached the ring and was never seen by its shard goes with it, as in the kernel.
+    fn drop(&mut self) {
+        let Ok(mut state) = self.world.0.try_borrow_mut() else { return };
+        for event in &self.events {
+            if let Completion::Adopted { slot, .. } = event.completion
+                && let Some(tenant) = self.slots[slot.0 as usize].take()
+            {
+                state.shards[self.shard as usize].open -= 1;
+                state.connections[tenant.connection].server_closed = true;
+            }
+        }
+    }
+}
+
 /// Shuffles events but keeps the order within each lane.
 fn shuffle_lanes(state: &mut State, events: &mut Vec<Event>) {
     let mut order: Vec<Lane> = events.iter().map(|event| event.lane).collect();

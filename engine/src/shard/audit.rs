@@ -31,6 +31,8 @@ impl<I: Io> Shard<I> {
             ("receive buffers", usize::from(self.pool.lent())),
             ("sends with the kernel", self.flights.outstanding() as usize),
             ("lent descriptors", self.lent),
+            ("sockets that nobody has answered for", self.handed_over.len()),
+            ("parcels", self.board.shared.parcels[self.board.shard as usize].len()),
         ])?;
         self.board.check_log()
     }
@@ -112,7 +114,6 @@ impl Switchboard {
             ("POSTs under way", self.posting.len()),
             ("POSTs waiting for room", self.held_posts.len()),
             ("sockets on their way elsewhere", self.moving.len()),
-            ("parcels", self.shared.parcels[self.shard as usize].len()),
             ("late connections", self.counters.slow_connections.get() as usize),
         ])
     }

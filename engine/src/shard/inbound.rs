@@ -467,9 +467,11 @@ impl Switchboard {
     fn handle_messages(&mut self, slot: Slot, partial: &mut Partial, bytes: &[u8], mut searched: usize) -> Flow {
         let mut at = 0;
         while at < bytes.len() {
+            // Of the first one only, be it the handshake.
+            let searched = std::mem::take(&mut searched);
             let used = match self.slots.hot(slot).state {
                 State::Handshake => self.handle_handshake(slot, &bytes[at..]),
-                State::Open => self.handle_message(slot, partial, &bytes[at..], std::mem::take(&mut searched)),
+                State::Open => self.handle_message(slot, partial, &bytes[at..], searched),
                 _ => return Flow::Stop,
             };
             match used {

@@ -200,7 +200,8 @@ impl<I: Io> Shard<I> {
     }
 
     fn next_due_us(&self) -> u64 {
-        let mut due = self.sweeper.next_us(self.board.counters.sockets_open.get() > 0);
+        let mut due =
+            self.sweeper.next_us(self.board.counters.sockets_open.get() > 0 || self.board.slots.open_sessions() > 0);
         for other in [self.board.next_timer_us(), self.accept_at_us].into_iter().flatten() {
             due = due.min(other);
         }

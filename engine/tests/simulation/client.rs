@@ -2,6 +2,7 @@
 
 use crate::simulation::hub::{Books, HEARD, arguments};
 use crate::simulation::ledger::{Aim, Verdict};
+use crate::simulation::requests::{News, Requests};
 use fanfare_engine::io::sim::{PeerId, Rng};
 use fanfare_engine::{Format, Payload, Value};
 use fanfare_protocol::cursor::Progress;
@@ -54,6 +55,10 @@ pub(crate) struct Client {
     pub(crate) dismissed: bool,
     /// Bytes that it is about to write.
     pub(crate) output: VecDeque<u8>,
+    /// The server is going: it may say so at any time.
+    pub(crate) server_goes: bool,
+    /// How it speaks and listens, if not on a WebSocket.
+    pub(crate) requests: Option<Requests>,
     said_close: bool,
     decoder: Decoder,
     head: Vec<u8>,
@@ -78,6 +83,8 @@ impl Client {
             rude: false,
             dismissed: false,
             output: VecDeque::new(),
+            server_goes: false,
+            requests: None,
             said_close: false,
             decoder: Decoder::new(Role::Client),
             head: Vec::new(),
@@ -96,6 +103,11 @@ impl Client {
         self.stage == Stage::Open && !self.leaving && !self.dismissed
     }
 
+    /// Whether it is about to write.
+    pub(crate) fn has_output(&self) -> bool {
+        !self.output.is_empty() || self.requests.as_ref().is_some_and(|requests| !requests.post_output.is_empty())
+    }
+
     /// Whether it can still say something.
     pub(crate) fn can_speak(&self) -> bool {
         !self.leaving && !self.dismissed && !self.said_close && !matches!(self.stage, Stage::Closing | Stage::Gone)
@@ -103,6 +115,10 @@ impl Client {
 
     /// Everything that it waits for, if anything.
     pub(crate) fn waits_for(&self) -> Option<String> {
+        let unsaid = self.requests.as_ref().filter(|requests| !requests.is_idle());
+        if unsaid.is_some() {
+            return Some("the answer to a POST".to_owned());
+        }
         let answers = self.expected.front().map(|(id, expected)| format!("the answer to {id}, {expected:?}"));
         answers.or_else(|| self.pongs.front().map(|_| "a pong".to_owned()))
     }
@@ -113,13 +129,20 @@ impl Client {
 
     // -- speaking -------------------------------------------------------------------------------------------------
 
-    /// The request to upgrade.
+    /// Who it is, for every request.
+    pub(crate) fn query(&self) -> String {
+        format!("client={}&user={}", self.number, self.user())
+    }
+
+    /// The request to upgrade, unless it is no WebSocket that it asks for.
     pub(crate) fn ask_in(&mut self) {
+        if self.requests.is_some() {
+            return;
+        }
         let request = format!(
-            "GET /hub?client={}&user={} HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+            "GET /hub?{} HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
              Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
-            self.number,
-            self.user()
+            self.query()
         );
         self.output.extend(request.as_bytes());
     }
@@ -138,6 +161,9 @@ impl Client {
 
     /// One WebSocket message of one or more frames, with pings between them.
     fn frame(&mut self, bytes: &[u8], rng: &mut Rng) {
+        if let Some(requests) = &mut self.requests {
+            return requests.unposted.extend_from_slice(bytes);
+        }
         let mut at = 0;
         while at < bytes.len() {
             let left = bytes.len() - at;
@@ -154,6 +180,9 @@ impl Client {
     }
 
     pub(crate) fn ping_socket(&mut self, rng: &mut Rng) {
+        if self.requests.is_some() {
+            return;
+        }
         let payload: Vec<u8> = (0..rng.below(126)).map(|_| rng.bits() as u8).collect();
         let mut frame = Vec::new();
         write_masked_control(&mut frame, OpCode::Ping, &payload, [7; 4]);
@@ -237,6 +266,12 @@ impl Client {
 
     /// Takes what has arrived, cut anywhere.
     pub(crate) fn handle_bytes(&mut self, mut bytes: Vec<u8>) {
+        while let Some(requests) = &mut self.requests {
+            match requests.handle_main_bytes(&std::mem::take(&mut bytes)) {
+                Some(news) => self.handle_news(news),
+                None => return,
+            }
+        }
         if self.stage == Stage::Head {
             self.head.extend_from_slice(&bytes);
             let Some(end) = self.head.windows(4).position(|four| four == b"\r\n\r\n") else { return };
@@ -245,6 +280,46 @@ impl Client {
         }
         if matches!(self.stage, Stage::Handshake | Stage::Open) {
             self.handle_frames(&mut bytes);
+        }
+    }
+
+    /// Bytes on the socket of POSTs.
+    pub(crate) fn handle_post_bytes(&mut self, bytes: &[u8]) {
+        let requests = self.requests.as_mut().expect("a client that posts");
+        if let Some(news) = requests.handle_post_bytes(bytes) {
+            self.handle_news(news);
+        }
+    }
+
+    /// What is due on its sockets, without anybody having asked for it.
+    pub(crate) fn go_on(&mut self, rng: &mut Rng) {
+        if matches!(self.stage, Stage::Closing | Stage::Gone) {
+            return;
+        }
+        let Some(requests) = &mut self.requests else { return };
+        if let Some(get) = requests.next_get() {
+            self.output.extend(get.as_bytes());
+        }
+        requests.post(rng);
+    }
+
+    fn handle_news(&mut self, news: News) {
+        match news {
+            News::Begun => self.stage = Stage::Handshake,
+            News::Messages(bytes) => {
+                self.input.extend_from_slice(&bytes);
+                self.handle_messages();
+                assert!(self.input.is_empty(), "client {}: an answer ends inside a message", self.number);
+            }
+            News::Refused => {
+                self.dismissed = true;
+                self.stage = Stage::Gone;
+            }
+            News::Ended(status) => {
+                let fits = matches!(status, 204 | 404) && (self.leaving || self.dismissed || self.server_goes);
+                assert!(fits || self.stage == Stage::Gone, "client {}: ended with {status}", self.number);
+                self.stage = Stage::Gone;
+            }
         }
     }
 
@@ -294,6 +369,7 @@ impl Client {
             let used = match self.stage {
                 Stage::Handshake => self.handle_handshake(&input[at..]),
                 Stage::Open => self.handle_message(&input[at..]),
+                // Behind the close message an answer may carry what was said in the same breath.
                 _ => panic!("client {}: hub messages behind the last one", self.number),
             };
             if used == 0 {

@@ -5,6 +5,7 @@ use crate::simulation::door::Door;
 use crate::simulation::hub::{Books, ByQuery, HEARD, Hub, arguments};
 use crate::simulation::ledger::{Aim, OUTSIDE, Verdict};
 use crate::simulation::plan::{Act, Plan};
+use crate::simulation::requests::{Carrier, Requests};
 use fanfare_engine::buf::RecvPool;
 use fanfare_engine::buf::segment::Logs;
 use fanfare_engine::engine::ManualShard;
@@ -50,13 +51,14 @@ impl Tally {
 }
 
 /// Ends that need no permission: the client's own doing, and the stop at the end of every run.
-const ORDINARY: [CloseReason; 6] = [
+const ORDINARY: [CloseReason; 7] = [
     CloseReason::Normal,
     CloseReason::Lost,
     CloseReason::HttpDone,
     CloseReason::ClosedByServer,
     CloseReason::Shutdown,
     CloseReason::Drain,
+    CloseReason::Moved,
 ];
 /// Rounds within which everything that needs no time has happened.
 const ROUNDS_MAX: u32 = 20_000;
@@ -169,13 +171,19 @@ impl House {
     }
 
     fn write_somebody(&mut self) {
-        if let Some(at) = self.somebody(|client| !client.output.is_empty()) {
+        if let Some(at) = self.somebody(Client::has_output) {
             self.write(at);
         }
     }
 
     /// The client takes some of what has arrived, and looks whether that was all.
     pub(crate) fn read(&mut self, at: usize) -> bool {
+        self.clients[at].server_goes = self.ending;
+        let posts = self.read_post(at);
+        if self.clients[at].requests.is_some() && self.clients[at].stage == Stage::Gone {
+            self.hang_up_if_gone(at);
+            return true;
+        }
         let client = &mut self.clients[at];
         let most = 1 + self.rng.below(self.plan.gulp) as usize;
         let read = self.world.peer_unread_bytes(client.peer) > 0;
@@ -190,15 +198,60 @@ impl House {
             client.stage = Stage::Gone;
             client.output.clear();
         }
-        read || ended
+        self.hang_up_if_gone(at);
+        read || ended || posts
+    }
+
+    /// The same on the socket of POSTs, if it has one.
+    fn read_post(&mut self, at: usize) -> bool {
+        let client = &mut self.clients[at];
+        let Some(peer) = client.requests.as_ref().map(|requests| requests.post_peer) else { return false };
+        client.go_on(&mut self.rng);
+        let most = 1 + self.rng.below(self.plan.gulp) as usize;
+        let read = self.world.peer_unread_bytes(peer) > 0;
+        if read {
+            client.handle_post_bytes(&self.world.peer_read(peer, most));
+        }
+        if client.stage != Stage::Gone && self.world.peer_state(peer) != PeerState::Open {
+            let posting = client.requests.as_ref().is_some_and(Requests::is_posting);
+            let explained = client.leaving || client.dismissed || self.ending || !self.plan.reasons.is_empty();
+            assert!(!posting || explained, "client {}: a POST is cut off without a reason", client.number);
+            if posting || self.ending {
+                client.stage = Stage::Gone;
+            } else {
+                // Idle for too long: an ordinary client opens another.
+                let another = self.world.connect();
+                client.requests.as_mut().expect("looked at above").reconnect(another);
+            }
+        }
+        let client = &mut self.clients[at];
+        client.go_on(&mut self.rng);
+        read
+    }
+
+    /// A client that has no connection any more needs no sockets.
+    fn hang_up_if_gone(&mut self, at: usize) {
+        let client = &mut self.clients[at];
+        let Some(requests) = client.requests.as_mut().filter(|_| client.stage == Stage::Gone) else { return };
+        requests.post_output.clear();
+        client.output.clear();
+        for peer in [client.peer, requests.post_peer] {
+            if self.world.peer_state(peer) == PeerState::Open {
+                self.world.peer_close(peer);
+            }
+        }
     }
 
     fn write(&mut self, at: usize) {
         let client = &mut self.clients[at];
         let most = 1 + self.rng.below(self.plan.gulp) as usize;
-        let n = most.min(client.output.len());
-        let bytes: Vec<u8> = client.output.drain(..n).collect();
-        self.world.peer_write(client.peer, &bytes);
+        let (peer, output) = match &mut client.requests {
+            Some(requests) if !requests.post_output.is_empty() => (requests.post_peer, &mut requests.post_output),
+            _ => (client.peer, &mut client.output),
+        };
+        let n = most.min(output.len());
+        let bytes: Vec<u8> = output.drain(..n).collect();
+        self.world.peer_write(peer, &bytes);
     }
 
     // -- what they do ---------------------------------------------------------------------------------------------
@@ -258,6 +311,14 @@ impl House {
         let number = self.clients.len() as u32 + 1;
         self.books.open().connects(number, self.world.peer_shard(peer));
         let mut client = Client::new(number, peer, format, self.books.clone());
+        if self.rng.chance(self.plan.requests) {
+            let carrier = if self.rng.chance(500) { Carrier::Events } else { Carrier::Polls };
+            if carrier == Carrier::Events {
+                client.format = Format::Json;
+            }
+            let (post_peer, early) = (self.world.connect(), self.rng.chance(200));
+            client.requests = Some(Requests::new(carrier, post_peer, client.query(), early));
+        }
         client.ask_in();
         client.shake_hands(&mut self.rng);
         client.rude = self.rng.chance(200);
@@ -268,8 +329,15 @@ impl House {
         let before = self.clients.len();
         self.arrive();
         if let Some(client) = self.clients.get_mut(before) {
-            let said = self.rng.below(client.output.len() as u64) as usize;
-            client.output.truncate(said);
+            let said = match &mut client.requests {
+                Some(requests) => &mut requests.unposted,
+                None => &mut Vec::new(),
+            };
+            said.truncate(self.rng.below(said.len() as u64) as usize);
+            if client.requests.is_none() {
+                let said = self.rng.below(client.output.len() as u64) as usize;
+                client.output.truncate(said);
+            }
             client.leaving = true;
         }
     }
@@ -281,6 +349,19 @@ impl House {
 
     pub(crate) fn depart(&mut self, at: usize, how: Act) {
         let client = &mut self.clients[at];
+        if let Some(requests) = &mut client.requests
+            && matches!(how, Act::CloseSocket | Act::Vanish | Act::Reset | Act::HalfClose)
+        {
+            client.leaving = true;
+            if how == Act::CloseSocket && requests.carrier == Carrier::Polls && requests.delete() {
+                return;
+            }
+            client.stage = Stage::Gone;
+            if how == Act::Reset {
+                self.world.peer_reset(client.peer);
+            }
+            return self.hang_up_if_gone(at);
+        }
         match how {
             Act::CloseSocket => return client.close_socket(),
             Act::Goodbye => return client.say_goodbye(&mut self.rng),
@@ -383,7 +464,7 @@ impl House {
             }
         }
         for at in 0..self.clients.len() {
-            if !self.clients[at].output.is_empty() {
+            if self.clients[at].has_output() {
                 self.write(at);
                 busy = true;
             }
@@ -433,7 +514,7 @@ impl House {
             self.pass(500_000);
         }
         if let Some(number) = self.uninvited() {
-            panic!("client {number} never gets in");
+            panic!("client {number} never gets in: {:?}", self.clients[number as usize - 1].requests);
         }
     }
 
@@ -505,13 +586,15 @@ impl House {
     fn check_empty(&mut self) {
         // The last notes are read and the last segments come back within a sweep.
         self.pass(1_000_000);
+        if self.plan.requests > 0 {
+            // Whoever does not poll any more is given up by its deadline.
+            self.pass(u64::from(self.plan.endpoint.disconnect_timeout_ms) * 1_000 + 1_100_000);
+        }
         for (number, shard) in self.shards.iter().enumerate() {
             shard.check_empty().unwrap_or_else(|error| panic!("shard {number}: {error}"));
         }
         let total = self.handle.metrics().total();
         assert_eq!((total.sockets_open, total.connections_open, total.groups, total.notes_lost_total), (0, 0, 0, 0));
-        let open: u32 = (0..self.shards.len() as u8).map(|shard| self.world.open_connections(shard)).sum();
-        assert_eq!(open, 0, "the simulated kernel still has sockets");
         for reason in CloseReason::ALL {
             let allowed = ORDINARY.contains(reason) || self.plan.reasons.contains(reason);
             let count = total.closed_total[*reason as usize];
@@ -534,16 +617,25 @@ impl House {
 
     fn tally(mut self) -> Tally {
         self.books.open().pending.clear();
-        let books = self.books.open();
-        Tally {
+        let shards = 0..self.shards.len() as u8;
+        let (heard, failed) = {
+            let books = self.books.open();
+            (books.heard_total, books.failed_total)
+        };
+        let tally = Tally {
             metrics: self.handle.metrics().total(),
-            heard: books.heard_total,
-            failed: books.failed_total,
+            heard,
+            failed,
             mailbox_full: self.mailbox_full,
-            wakes: (0..self.shards.len() as u8).map(|shard| self.world.wakes(shard)).sum(),
+            wakes: shards.clone().map(|shard| self.world.wakes(shard)).sum(),
             stale: self.shards.iter_mut().map(|shard| shard.io_mut().stale_total()).sum(),
             send_files: self.shards.iter_mut().map(|shard| shard.io_counters().send_files).sum(),
-        }
+        };
+        // A socket that was handed over to a shard while that stopped goes with its ring.
+        self.shards.clear();
+        let open: u32 = shards.map(|shard| self.world.open_connections(shard)).sum();
+        assert_eq!(open, 0, "the simulated kernel still has sockets");
+        tally
     }
 }
 

@@ -62,6 +62,8 @@ pub(crate) struct Plan {
     pub(crate) clients_max: u32,
     /// In thousandths: how many clients speak MessagePack.
     pub(crate) binary: u32,
+    /// In thousandths: how many clients have no WebSocket.
+    pub(crate) requests: u32,
     pub(crate) steps: u32,
     /// What happens, by weight.
     pub(crate) acts: Vec<(u32, Act)>,
@@ -106,6 +108,7 @@ impl Plan {
             clients: 4,
             clients_max: 24,
             binary: 400,
+            requests: 0,
             steps: 250,
             acts: TALK.to_vec(),
             bytes_min: 0,

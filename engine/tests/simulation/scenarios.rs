@@ -262,6 +262,31 @@ pub(crate) fn handshakes_that_never_come(seed: u64) -> Tally {
     play(plan)
 }
 
+/// Events, polls and POSTs, on sockets that lead to any shard: some of them have to move.
+pub(crate) fn requests_that_land_anywhere(seed: u64) -> Tally {
+    let mut plan = without_websockets(Plan::calm(seed).shards(1 + (seed % 3) as usize));
+    plan.clients = 5;
+    play(plan)
+}
+
+/// The same when everything goes wrong, with people who come and go and do not read.
+pub(crate) fn requests_in_a_rough_world(seed: u64) -> Tally {
+    let mut plan = without_websockets(Plan::rough(seed).shards(1 + (seed % 3) as usize).churn());
+    plan = plan.also(1, Act::Stall).also(2, Act::Resume).also(2, Act::Ask("Soon")).also(1, Act::ArriveMute);
+    plan.endpoint.handshake_timeout_ms = 1_500;
+    plan.endpoint.poll_timeout_ms = 700;
+    plan.limits.held_bytes_max = 400;
+    plan.limits.outbox_soft_bytes = 2_000;
+    plan.reasons = &[CloseReason::HandshakeTimeout, CloseReason::HttpTimeout];
+    play(plan)
+}
+
+fn without_websockets(mut plan: Plan) -> Plan {
+    plan.requests = 700;
+    plan.endpoint.disconnect_timeout_ms = 1_500;
+    plan.slots(60)
+}
+
 // -- the hub ----------------------------------------------------------------------------------------------------------
 
 pub(crate) fn groups_change_during_broadcasts(seed: u64) -> Tally {
@@ -387,7 +412,16 @@ pub(crate) fn a_full_log_evicts_its_slowest_readers(seed: u64) -> Tally {
 // -- the end ----------------------------------------------------------------------------------------------------------
 
 pub(crate) fn a_drain_in_the_middle(seed: u64) -> Tally {
-    let mut plan = Plan::rough(seed).shards(2).churn().also(2, Act::Stall);
+    drain(Plan::rough(seed).shards(2).churn().also(2, Act::Stall))
+}
+
+/// The same of clients that ask again and again.
+pub(crate) fn a_drain_of_requests(seed: u64) -> Tally {
+    drain(without_websockets(Plan::rough(seed).shards(2).churn().also(2, Act::Stall)))
+}
+
+fn drain(mut plan: Plan) -> Tally {
+    let seed = plan.seed;
     plan.steps = 150;
     plan.limits.drain_rate = 20;
     let mut house = House::new(plan);
@@ -399,7 +433,16 @@ pub(crate) fn a_drain_in_the_middle(seed: u64) -> Tally {
 }
 
 pub(crate) fn a_stop_in_the_middle(seed: u64) -> Tally {
-    let mut plan = Plan::rough(seed).shards(3).churn().also(2, Act::Stall).also(2, Act::Ask("Later"));
+    stop(Plan::rough(seed).shards(3).churn().also(2, Act::Stall).also(2, Act::Ask("Later")))
+}
+
+/// The same of clients that ask again and again, some of whose sockets are on their way to another shard.
+pub(crate) fn a_stop_of_requests(seed: u64) -> Tally {
+    stop(without_websockets(Plan::rough(seed).shards(3).churn().also(2, Act::Stall).also(2, Act::Ask("Later"))))
+}
+
+fn stop(mut plan: Plan) -> Tally {
+    let seed = plan.seed;
     plan.steps = 20 + (seed % 200) as u32;
     let mut house = House::new(plan);
     house.play();
