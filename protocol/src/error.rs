@@ -153,6 +153,7 @@ rules! {
         UpgradeNotEchoed => 502, "a 101 without Upgrade: websocket and Connection: Upgrade (RFC 6455 4.1)";
         AcceptMismatch => 502, "a 101 whose Sec-WebSocket-Accept does not match the key (RFC 6455 4.1)";
         ExtensionNotOffered => 502, "a 101 with a WebSocket extension nobody offered (RFC 6455 4.1)";
+        DeflateTermsNotOffered => 502, "a 101 with permessage-deflate on other terms than offered (RFC 7692 7.1)";
     }
 }
 

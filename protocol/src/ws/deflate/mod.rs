@@ -5,10 +5,12 @@
 //! nothing, as without compression.
 //!
 //! ```text
+//! negotiation   offer::accept_offer   request head -> Agreement -> the field of the 101
 //! in            decoder::DeflateDecoder   bytes -> events as without compression; inflater::Inflater, one per shard
 //! out           deflater::Deflater   message -> payload, once; one per shard
 //!               encode::MessageWriter::new_deflated   payload -> frames of 2 048 bytes, RSV1 on the first
 //! ```
+//! The role of a client is spoken too: [`offer::OFFER`], [`offer::check_answer`], and the same decoder and deflater.
 //!
 //! # Window bits
 //! Both ends name the LZ77 window of a *sender* by its power of two, 8 to 15 (RFC 7692 7.1.2).
@@ -22,6 +24,7 @@ pub mod deflater;
 #[doc(hidden)]
 pub mod fuzz;
 pub mod inflater;
+pub mod offer;
 
 /// Window of what is sent: 2^12 bytes. Without context takeover a larger one finds little more: JSON of 2 KB comes out
 /// the same as with 15, of 16 KB the same within 0.2 %, of 64 KB 4 % longer; it costs the receivers less memory, and is
