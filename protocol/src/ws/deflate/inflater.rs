@@ -24,6 +24,10 @@ pub const fn deflated_bytes_max(inflated_bytes_max: usize) -> usize {
 
 /// A reusable decompressor with its buffer: one per shard, for all of its connections.
 ///
+/// Time is bounded by the payload: about 1 ns a byte of the message as a rule, and 0.1 us a byte of the payload at worst,
+/// which is one made of nothing but the tables of codes that are never used. A peer that sends such can have 7 ms of its
+/// shard for each 72 KiB.
+///
 /// Holds about 47 KiB, and a buffer that grows with the longest message so far, to `inflated_bytes_max + 1` bytes at
 /// most. Nothing is allocated for a message that is not longer than one before it.
 pub struct Inflater {
