@@ -153,6 +153,7 @@ rules! {
         UpgradeNotEchoed => 502, "a 101 without Upgrade: websocket and Connection: Upgrade (RFC 6455 4.1)";
         AcceptMismatch => 502, "a 101 whose Sec-WebSocket-Accept does not match the key (RFC 6455 4.1)";
         ExtensionNotOffered => 502, "a 101 with a WebSocket extension nobody offered (RFC 6455 4.1)";
+        DeflateTermsNotOffered => 502, "a 101 with permessage-deflate on other terms than offered (RFC 7692 7.1)";
     }
 }
 
@@ -161,6 +162,8 @@ rules! {
     /// [`FrameError::close_code`], then end it.
     enum FrameError earns CloseCode, by close_code ("The close code this error earns.") {
         ReservedBits => CloseCode::PROTOCOL_ERROR, "a reserved bit is set and no extension was agreed (RFC 6455 5.2)";
+        DeflateBitMisplaced => CloseCode::PROTOCOL_ERROR,
+            "the bit of compressed messages is set on a frame that does not begin a message (RFC 7692 6.1)";
         ReservedOpCode => CloseCode::PROTOCOL_ERROR, "a reserved opcode (RFC 6455 5.2)";
         ControlFragmented => CloseCode::PROTOCOL_ERROR, "a fragmented control frame (RFC 6455 5.5)";
         ControlTooLong => CloseCode::PROTOCOL_ERROR, "a control frame with more than 125 payload bytes (RFC 6455 5.5)";
@@ -178,6 +181,12 @@ rules! {
         TextNotUtf8 => CloseCode::INVALID_PAYLOAD, "a text message that is not UTF-8 (RFC 6455 8.1)";
         TextEndsInCharacter => CloseCode::INVALID_PAYLOAD,
             "a text message that ends inside a UTF-8 character (RFC 6455 8.1)";
+        DeflateMalformed => CloseCode::INVALID_PAYLOAD, "a compressed message that is not DEFLATE (RFC 7692 7.2.2)";
+        DeflateTruncated => CloseCode::INVALID_PAYLOAD,
+            "a compressed message that ends inside a DEFLATE block (RFC 7692 7.2.2)";
+        DeflatedTooLong => CloseCode::TOO_BIG,
+            "a compressed message with more bytes on the wire than its bound would need uncompressed";
+        InflatedTooLong => CloseCode::TOO_BIG, "a compressed message that inflates to more bytes than allowed";
     }
 }
 

@@ -282,9 +282,15 @@ fn nothing_is_heard_after_close_or_error() {
 #[test]
 fn errors_earn_the_close_code_of_the_rfc() {
     for error in FrameError::ALL {
-        let about_payload =
-            matches!(error, FrameError::TextNotUtf8 | FrameError::TextEndsInCharacter | FrameError::CloseReasonNotUtf8);
-        let expected = if about_payload { CloseCode::INVALID_PAYLOAD } else { CloseCode::PROTOCOL_ERROR };
+        let expected = match error {
+            FrameError::TextNotUtf8
+            | FrameError::TextEndsInCharacter
+            | FrameError::CloseReasonNotUtf8
+            | FrameError::DeflateMalformed
+            | FrameError::DeflateTruncated => CloseCode::INVALID_PAYLOAD,
+            FrameError::DeflatedTooLong | FrameError::InflatedTooLong => CloseCode::TOO_BIG,
+            _ => CloseCode::PROTOCOL_ERROR,
+        };
         assert_eq!(error.close_code(), expected, "{error}");
     }
 }

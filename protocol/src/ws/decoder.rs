@@ -2,8 +2,8 @@
 
 use super::mask;
 use super::{
-    CONTROL_PAYLOAD_MAX, DataKind, FIN_BIT, HEADER_BYTES_MAX, LENGTH_7_MAX, LENGTH_16, LENGTH_64, MASK_BIT, OpCode,
-    RESERVED_BITS,
+    CONTROL_PAYLOAD_MAX, DEFLATE_BIT, DataKind, FIN_BIT, HEADER_BYTES_MAX, LENGTH_7_MAX, LENGTH_16, LENGTH_64,
+    MASK_BIT, OpCode, RESERVED_BITS,
 };
 use crate::cursor::Progress;
 use crate::error::{CloseCode, FrameError};
@@ -77,6 +77,17 @@ pub enum Event<'b> {
     },
 }
 
+/// What permessage-deflate (RFC 7692) means here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Deflate {
+    /// Nothing: no bit may say that a message is compressed.
+    NotAgreed,
+    /// The current message is not compressed.
+    Agreed,
+    /// The current message is compressed, and its payload is not judged here. Left behind by whoever inflates it.
+    Compressed,
+}
+
 /// What the next byte is part of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
@@ -108,6 +119,7 @@ pub struct Decoder {
     started: bool,
     /// The kind of the current message; `None` between messages.
     message: Option<DataKind>,
+    deflate: Deflate,
     held_len: u8,
     /// The start of a frame header or of a control payload that the input ended in; `held_len` bytes.
     held: [u8; CONTROL_PAYLOAD_MAX],
@@ -130,9 +142,18 @@ impl Decoder {
             fin: false,
             started: false,
             message: None,
+            deflate: Deflate::NotAgreed,
             held_len: 0,
             held: [0; CONTROL_PAYLOAD_MAX],
         }
+    }
+
+    /// The same on a connection with permessage-deflate. The payload of compressed messages comes out as it came in;
+    /// [`super::deflate::decoder`] inflates it.
+    pub(super) const fn with_deflate(role: Role) -> Self {
+        let mut decoder = Self::new(role);
+        decoder.deflate = Deflate::Agreed;
+        decoder
     }
 
     /// Whether this decoder stands between two messages with nothing carried, so that a new one would do as well.
@@ -148,6 +169,11 @@ impl Decoder {
         self.stage == Stage::Over
     }
 
+    /// Ends the conversation for a rule that was broken inside of a compressed message.
+    fn end(&mut self) {
+        self.stage = Stage::Over;
+    }
+
     /// Takes the next bytes of the stream. The frames they complete come out of the iterator, which must be run to
     /// its end: what it has not reached is lost. `bytes` are unmasked in place and lent to the events.
     #[must_use = "bytes are decoded as the iterator advances"]
@@ -159,8 +185,8 @@ impl Decoder {
     fn take_header(&mut self, rest: &mut &mut [u8]) -> Result<bool, FrameError> {
         if self.held_len == 0 {
             if let Progress::Done(header, len) = self.parse_header(rest)? {
-                take(rest, len);
-                self.begin_frame(header);
+                let first_byte = take(rest, len)[0];
+                self.begin_frame(first_byte, header);
                 return Ok(true);
             }
             self.hold(rest);
@@ -170,7 +196,7 @@ impl Decoder {
             self.hold(&mut take(rest, 1));
             if let Progress::Done(header, _) = self.parse_header(&self.held[..usize::from(self.held_len)])? {
                 self.held_len = 0;
-                self.begin_frame(header);
+                self.begin_frame(self.held[0], header);
                 return Ok(true);
             }
         }
@@ -217,7 +243,7 @@ impl Decoder {
     /// FIN, reserved bits and opcode (RFC 6455 5.2, 5.4, 5.5).
     fn judge_first(&self, byte: u8) -> Result<(OpCode, bool), FrameError> {
         if byte & RESERVED_BITS != 0 {
-            return Err(FrameError::ReservedBits);
+            self.judge_reserved(byte)?;
         }
         let op_code = OpCode::from_bits(byte & 0x0F).ok_or(FrameError::ReservedOpCode)?;
         let fin = byte & FIN_BIT != 0;
@@ -226,6 +252,19 @@ impl Decoder {
             (OpCode::Text | OpCode::Binary, Some(_)) => Err(FrameError::MessageInsideMessage),
             (OpCode::Close | OpCode::Ping | OpCode::Pong, _) if !fin => Err(FrameError::ControlFragmented),
             _ => Ok((op_code, fin)),
+        }
+    }
+
+    /// A first byte with reserved bits (RFC 6455 5.2, RFC 7692 6.1).
+    #[cold]
+    fn judge_reserved(&self, byte: u8) -> Result<(), FrameError> {
+        if self.deflate == Deflate::NotAgreed || byte & RESERVED_BITS != DEFLATE_BIT {
+            return Err(FrameError::ReservedBits);
+        }
+        match OpCode::from_bits(byte & 0x0F) {
+            Some(OpCode::Text | OpCode::Binary) => Ok(()),
+            Some(_) => Err(FrameError::DeflateBitMisplaced),
+            None => Err(FrameError::ReservedOpCode),
         }
     }
 
@@ -240,7 +279,11 @@ impl Decoder {
         }
     }
 
-    fn begin_frame(&mut self, header: Header) {
+    fn begin_frame(&mut self, first_byte: u8, header: Header) {
+        // Judged already: with this bit it is the first frame of a message.
+        if first_byte & DEFLATE_BIT != 0 {
+            self.deflate = Deflate::Compressed;
+        }
         self.remaining = header.payload_len;
         self.key = header.key;
         self.op_code = header.op_code;
@@ -263,7 +306,7 @@ impl Decoder {
         let frame_done = self.remaining == 0;
         let fin = frame_done && self.fin;
         let kind = self.message.unwrap_or(DataKind::Binary);
-        if kind == DataKind::Text && !(ascii && self.text == TextTail::EMPTY) {
+        if kind == DataKind::Text && !(ascii && self.text == TextTail::EMPTY) && self.deflate != Deflate::Compressed {
             self.text.check(payload)?;
             if fin && self.text != TextTail::EMPTY {
                 return Err(FrameError::TextEndsInCharacter);
@@ -448,6 +491,21 @@ impl Frames<'_, '_> {
     #[must_use]
     pub fn rest_len(&self) -> usize {
         self.rest.len()
+    }
+
+    /// Whether the piece of a message that came out last is of a compressed one.
+    pub(super) fn is_compressed(&self) -> bool {
+        self.decoder.deflate == Deflate::Compressed
+    }
+
+    /// The compressed message has come to its end.
+    pub(super) fn end_compressed(&mut self) {
+        self.decoder.deflate = Deflate::Agreed;
+    }
+
+    /// Ends the conversation: no more events, and the decoder is over.
+    pub(super) fn end(&mut self) {
+        self.decoder.end();
     }
 }
 

@@ -11,7 +11,8 @@
 
 use super::mask;
 use super::{
-    CONTROL_PAYLOAD_MAX, DataKind, FIN_BIT, HEADER_BYTES_MAX, LENGTH_7_MAX, LENGTH_16, LENGTH_64, MASK_BIT, OpCode,
+    CONTROL_PAYLOAD_MAX, DEFLATE_BIT, DataKind, FIN_BIT, HEADER_BYTES_MAX, LENGTH_7_MAX, LENGTH_16, LENGTH_64,
+    MASK_BIT, OpCode,
 };
 use crate::cursor::Sink;
 use crate::error::CloseCode;
@@ -54,10 +55,10 @@ const fn header_len(payload_len: usize) -> usize {
     }
 }
 
-/// Writes the header of a frame; `key` if it is masked.
-fn put_header<S: Sink + ?Sized>(sink: &mut S, op_code: OpCode, fin: bool, payload_len: usize, key: Option<[u8; 4]>) {
+/// Writes the header of a frame; `first_byte` without FIN; `key` if it is masked.
+fn put_header<S: Sink + ?Sized>(sink: &mut S, first_byte: u8, fin: bool, payload_len: usize, key: Option<[u8; 4]>) {
     let mut header = [0; HEADER_BYTES_MAX];
-    header[0] = op_code as u8 | if fin { FIN_BIT } else { 0 };
+    header[0] = first_byte | if fin { FIN_BIT } else { 0 };
     let mut len = header_len(payload_len);
     match len {
         2 => header[1] = payload_len as u8,
@@ -93,11 +94,22 @@ pub struct MessageWriter<S: Sink> {
 
 impl<S: Sink> MessageWriter<S> {
     /// Begins a message whose payload will be exactly `payload_len` bytes, and writes its first frame header.
-    pub fn new(mut sink: S, kind: DataKind, payload_len: usize) -> Self {
+    pub fn new(sink: S, kind: DataKind, payload_len: usize) -> Self {
+        Self::begin(sink, kind.op_code() as u8, payload_len)
+    }
+
+    /// The same for a compressed message, whose payload is that of [`super::deflate::deflater::Deflater::deflate`].
+    /// Only for peers with whom permessage-deflate was agreed. As long as [`MessageWriter::new`] would make it: the
+    /// first frame has one bit more (RFC 7692 6).
+    pub fn new_deflated(sink: S, kind: DataKind, payload_len: usize) -> Self {
+        Self::begin(sink, kind.op_code() as u8 | DEFLATE_BIT, payload_len)
+    }
+
+    fn begin(mut sink: S, first_byte: u8, payload_len: usize) -> Self {
         let fragment = fragment_payload(payload_len);
         let frame_rest = payload_len.min(fragment);
         let later = payload_len - frame_rest;
-        put_header(&mut sink, kind.op_code(), later == 0, frame_rest, None);
+        put_header(&mut sink, first_byte, later == 0, frame_rest, None);
         Self { sink, frame_rest, later, fragment }
     }
 
@@ -116,7 +128,8 @@ impl<S: Sink> MessageWriter<S> {
     /// Writes one frame of a message, unmasked and whatever its length: for payloads that pass through as they come.
     /// `first` and `fin` tell whether the message begins and ends with it.
     pub fn fragment(mut sink: S, kind: DataKind, first: bool, fin: bool, payload: &[u8]) {
-        put_header(&mut sink, if first { kind.op_code() } else { OpCode::Continuation }, fin, payload.len(), None);
+        let op_code = if first { kind.op_code() } else { OpCode::Continuation };
+        put_header(&mut sink, op_code as u8, fin, payload.len(), None);
         sink.put(payload);
     }
 }
@@ -134,7 +147,7 @@ impl<S: Sink> Sink for MessageWriter<S> {
                 }
                 self.frame_rest = self.later.min(self.fragment);
                 self.later -= self.frame_rest;
-                put_header(&mut self.sink, OpCode::Continuation, self.later == 0, self.frame_rest, None);
+                put_header(&mut self.sink, OpCode::Continuation as u8, self.later == 0, self.frame_rest, None);
             }
             let (now, after) = rest.split_at(rest.len().min(self.frame_rest));
             self.sink.put(now);
@@ -153,7 +166,7 @@ fn control_part(op_code: OpCode, payload: &[u8]) -> &[u8] {
 /// Writes a Close, Ping or Pong for the server role. `payload` has at most [`CONTROL_PAYLOAD_MAX`] bytes.
 pub fn write_control<S: Sink + ?Sized>(sink: &mut S, op_code: OpCode, payload: &[u8]) {
     let payload = control_part(op_code, payload);
-    put_header(sink, op_code, true, payload.len(), None);
+    put_header(sink, op_code as u8, true, payload.len(), None);
     sink.put(payload);
 }
 
@@ -188,6 +201,13 @@ pub fn write_masked_message<S: Sink + ?Sized>(sink: &mut S, kind: DataKind, payl
     write_masked_fragment(sink, kind, true, true, payload, key);
 }
 
+/// Writes a compressed message as one masked frame, for the client role. `payload` is that of
+/// [`super::deflate::deflater::Deflater::deflate`]; only for servers that agreed to permessage-deflate.
+pub fn write_masked_deflated_message<S: Sink + ?Sized>(sink: &mut S, kind: DataKind, payload: &[u8], key: [u8; 4]) {
+    put_header(sink, kind.op_code() as u8 | DEFLATE_BIT, true, payload.len(), Some(key));
+    put_masked(sink, payload, key);
+}
+
 /// Writes one masked frame of a message, for the client role.
 pub fn write_masked_fragment<S: Sink + ?Sized>(
     sink: &mut S,
@@ -198,14 +218,14 @@ pub fn write_masked_fragment<S: Sink + ?Sized>(
     key: [u8; 4],
 ) {
     let op_code = if first { kind.op_code() } else { OpCode::Continuation };
-    put_header(sink, op_code, fin, payload.len(), Some(key));
+    put_header(sink, op_code as u8, fin, payload.len(), Some(key));
     put_masked(sink, payload, key);
 }
 
 /// Writes a masked Close, Ping or Pong, for the client role. `payload` has at most [`CONTROL_PAYLOAD_MAX`] bytes.
 pub fn write_masked_control<S: Sink + ?Sized>(sink: &mut S, op_code: OpCode, payload: &[u8], key: [u8; 4]) {
     let payload = control_part(op_code, payload);
-    put_header(sink, op_code, true, payload.len(), Some(key));
+    put_header(sink, op_code as u8, true, payload.len(), Some(key));
     put_masked(sink, payload, key);
 }
 

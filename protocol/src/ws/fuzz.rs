@@ -11,15 +11,16 @@ use crate::error::{CloseCode, FrameError};
 
 /// What a stream means, however it was cut.
 #[derive(Debug, Default, PartialEq, Eq)]
-struct Transcript {
-    items: Vec<Item>,
+pub(super) struct Transcript {
+    pub(super) items: Vec<Item>,
     /// The message that has begun and not ended; not compared after an error, as cuts decide what came before it.
-    open: Option<(DataKind, Vec<u8>)>,
-    at_rest: bool,
+    /// Of compressed ones nothing is heard before the end.
+    pub(super) open: Option<(DataKind, Vec<u8>)>,
+    pub(super) at_rest: bool,
 }
 
 #[derive(Debug, PartialEq, Eq)]
-enum Item {
+pub(super) enum Item {
     Message(DataKind, Vec<u8>),
     Ping(Vec<u8>),
     Pong(Vec<u8>),
@@ -28,6 +29,24 @@ enum Item {
 }
 
 impl Transcript {
+    /// Notes what a decoder says.
+    pub(super) fn hear(&mut self, event: Event<'_>) {
+        match event {
+            Event::Data { kind, payload, first, fin } => {
+                assert_eq!(first, self.open.is_none(), "`first` begins messages and nothing else");
+                assert!(fin || !payload.is_empty(), "a piece without bytes says something");
+                assert!(self.open.as_ref().is_none_or(|(open, _)| *open == kind));
+                self.data(kind, payload, fin);
+            }
+            Event::Ping(payload) => self.items.push(Item::Ping(payload.as_slice().to_vec())),
+            Event::Pong(payload) => self.items.push(Item::Pong(payload.as_slice().to_vec())),
+            Event::Close { code, reason } => {
+                self.items.push(Item::Close(code.map(|code| code.0), reason.as_slice().to_vec()));
+                self.open = None;
+            }
+        }
+    }
+
     fn data(&mut self, kind: DataKind, payload: &[u8], fin: bool) {
         let (_, message) = self.open.get_or_insert_with(|| (kind, Vec::new()));
         message.extend_from_slice(payload);
@@ -36,7 +55,7 @@ impl Transcript {
         }
     }
 
-    fn fail(mut self, error: FrameError) -> Self {
+    pub(super) fn fail(mut self, error: FrameError) -> Self {
         self.items.push(Item::Failed(error));
         self.open = None;
         self.at_rest = false;
@@ -58,18 +77,7 @@ fn decode(role: Role, stream: &[u8], mut piece_len: impl FnMut(usize) -> usize) 
         let mut frames = decoder.handle_bytes(piece);
         while let Some(event) = frames.next() {
             match event {
-                Ok(Event::Data { kind, payload, first, fin }) => {
-                    assert_eq!(first, transcript.open.is_none(), "`first` begins messages and nothing else");
-                    assert!(fin || !payload.is_empty(), "a piece without bytes says something");
-                    assert!(transcript.open.as_ref().is_none_or(|(open, _)| *open == kind));
-                    transcript.data(kind, payload, fin);
-                }
-                Ok(Event::Ping(payload)) => transcript.items.push(Item::Ping(payload.as_slice().to_vec())),
-                Ok(Event::Pong(payload)) => transcript.items.push(Item::Pong(payload.as_slice().to_vec())),
-                Ok(Event::Close { code, reason }) => {
-                    transcript.items.push(Item::Close(code.map(|code| code.0), reason.as_slice().to_vec()));
-                    transcript.open = None;
-                }
+                Ok(event) => transcript.hear(event),
                 Err(error) => {
                     assert!(frames.next().is_none(), "nothing follows an error");
                     assert!(decoder.is_over() && !decoder.at_rest());
@@ -86,20 +94,52 @@ fn decode(role: Role, stream: &[u8], mut piece_len: impl FnMut(usize) -> usize) 
     transcript
 }
 
-/// The same by the letter of RFC 6455, from the whole stream, without any of the decoder's code.
-fn read_plainly(role: Role, stream: &[u8]) -> Transcript {
+/// What the letter of an RFC makes of a compressed message: its bytes, or the rule it breaks.
+pub(super) type InflatePlainly = fn(&[u8]) -> Result<Vec<u8>, FrameError>;
+
+/// A message that has begun, as [`read_plainly`] sees it.
+struct PlainMessage {
+    kind: DataKind,
+    compressed: bool,
+    bytes: Vec<u8>,
+}
+
+impl PlainMessage {
+    /// Judges text as soon as it can be, and inflates what has ended.
+    fn judge(&mut self, fin: bool, inflate: Option<InflatePlainly>) -> Result<(), FrameError> {
+        if self.compressed {
+            let whole = inflate.expect("an agreement")(&self.bytes);
+            match whole {
+                Err(FrameError::DeflatedTooLong) => return Err(FrameError::DeflatedTooLong),
+                _ if !fin => return Ok(()),
+                whole => self.bytes = whole?,
+            }
+        }
+        if self.kind == DataKind::Text
+            && let Err(error) = std::str::from_utf8(&self.bytes)
+        {
+            if error.error_len().is_some() {
+                return Err(FrameError::TextNotUtf8);
+            } else if fin {
+                return Err(FrameError::TextEndsInCharacter);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The same by the letter of RFC 6455, from the whole stream, without any of the decoder's code. With `inflate`, that of
+/// RFC 7692 as well.
+pub(super) fn read_plainly(role: Role, stream: &[u8], inflate: Option<InflatePlainly>) -> Transcript {
     let mut said = Transcript::default();
-    let mut message: Option<(DataKind, Vec<u8>)> = None;
+    let mut message: Option<PlainMessage> = None;
     let mut at = 0;
     while at < stream.len() {
         let bytes = &stream[at..];
-        let open = message.as_ref().map(|(kind, _)| *kind);
-        let frame = match plain_header(role, bytes, open) {
+        let open = message.as_ref().map(|message| message.kind);
+        let frame = match plain_header(role, bytes, open, inflate.is_some()) {
             Ok(Some(frame)) => frame,
-            Ok(None) => {
-                said.open = message.filter(|(_, bytes)| !bytes.is_empty());
-                return said;
-            }
+            Ok(None) => return left_open(said, message, false),
             Err(error) => return said.fail(error),
         };
         let whole = (bytes.len() - frame.header_len) as u64 >= frame.payload_len;
@@ -112,8 +152,7 @@ fn read_plainly(role: Role, stream: &[u8]) -> Transcript {
         at += frame.header_len + payload_len;
         if frame.op_code >= 8 {
             if !whole {
-                said.open = message.filter(|(_, bytes)| !bytes.is_empty());
-                return said;
+                return left_open(said, message, false);
             }
             match plain_control(frame.op_code, payload) {
                 Ok(item) => {
@@ -127,54 +166,61 @@ fn read_plainly(role: Role, stream: &[u8]) -> Transcript {
             }
             continue;
         }
-        let kind = match frame.op_code {
-            1 => DataKind::Text,
-            2 => DataKind::Binary,
-            _ => open.unwrap_or(DataKind::Binary),
-        };
-        let (_, collected) = message.get_or_insert_with(|| (kind, Vec::new()));
-        collected.extend_from_slice(&payload);
-        if kind == DataKind::Text
-            && let Err(error) = std::str::from_utf8(collected)
-        {
-            if error.error_len().is_some() {
-                return said.fail(FrameError::TextNotUtf8);
-            } else if whole && frame.fin {
-                return said.fail(FrameError::TextEndsInCharacter);
-            }
+        let kind = if frame.op_code == 1 { DataKind::Text } else { DataKind::Binary };
+        let mut now = message.take().unwrap_or(PlainMessage { kind, compressed: frame.compressed, bytes: Vec::new() });
+        now.bytes.extend_from_slice(&payload);
+        let ended = whole && frame.fin;
+        if let Err(error) = now.judge(ended, inflate) {
+            return said.fail(error);
+        }
+        if ended {
+            said.items.push(Item::Message(now.kind, now.bytes));
+        } else {
+            message = Some(now);
         }
         if !whole {
-            said.open = message.filter(|(_, bytes)| !bytes.is_empty());
-            return said;
-        }
-        if frame.fin
-            && let Some((kind, bytes)) = message.take()
-        {
-            said.items.push(Item::Message(kind, bytes));
+            return left_open(said, message, false);
         }
     }
-    said.at_rest = message.is_none();
-    said.open = message.filter(|(_, bytes)| !bytes.is_empty());
+    let at_rest = message.is_none();
+    left_open(said, message, at_rest)
+}
+
+/// The stream ends, with what was heard of `message` so far.
+fn left_open(mut said: Transcript, message: Option<PlainMessage>, at_rest: bool) -> Transcript {
+    said.open = message
+        .filter(|message| !message.compressed && !message.bytes.is_empty())
+        .map(|message| (message.kind, message.bytes));
+    said.at_rest = at_rest;
     said
 }
 
 struct PlainFrame {
     op_code: u8,
     fin: bool,
+    compressed: bool,
     header_len: usize,
     payload_len: u64,
     key: Option<[u8; 4]>,
 }
 
 /// Reads a frame header. `Ok(None)`: there is more to come and nothing wrong so far.
-fn plain_header(role: Role, bytes: &[u8], open: Option<DataKind>) -> Result<Option<PlainFrame>, FrameError> {
+fn plain_header(
+    role: Role,
+    bytes: &[u8],
+    open: Option<DataKind>,
+    deflate: bool,
+) -> Result<Option<PlainFrame>, FrameError> {
     let op_code = bytes[0] % 16;
     let fin = bytes[0] >= 128;
-    if bytes[0] & 0b0111_0000 != 0 {
-        return Err(FrameError::ReservedBits);
-    }
+    let compressed = match bytes[0] >> 4 & 0b111 {
+        0b000 => false,
+        0b100 if deflate => true,
+        _ => return Err(FrameError::ReservedBits),
+    };
     match op_code {
         3..=7 | 11.. => return Err(FrameError::ReservedOpCode),
+        0 | 8.. if compressed => return Err(FrameError::DeflateBitMisplaced),
         0 if open.is_none() => return Err(FrameError::ContinuationWithoutStart),
         1 | 2 if open.is_some() => return Err(FrameError::MessageInsideMessage),
         8..=10 if !fin => return Err(FrameError::ControlFragmented),
@@ -212,7 +258,7 @@ fn plain_header(role: Role, bytes: &[u8], open: Option<DataKind>) -> Result<Opti
         None => return Ok(None),
     };
     let header_len = key_at + if masked { 4 } else { 0 };
-    Ok(Some(PlainFrame { op_code, fin, header_len, payload_len, key }))
+    Ok(Some(PlainFrame { op_code, fin, compressed, header_len, payload_len, key }))
 }
 
 fn plain_control(op_code: u8, payload: Vec<u8>) -> Result<Item, FrameError> {
@@ -238,14 +284,14 @@ fn plain_control(op_code: u8, payload: Vec<u8>) -> Result<Item, FrameError> {
 }
 
 /// A small generator (xorshift), for cuts and shapes.
-struct Random(u64);
+pub(super) struct Random(u64);
 
 impl Random {
-    fn new(seed: u64) -> Self {
+    pub(super) fn new(seed: u64) -> Self {
         Self(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1)
     }
 
-    fn below(&mut self, bound: usize) -> usize {
+    pub(super) fn below(&mut self, bound: usize) -> usize {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
@@ -267,7 +313,7 @@ pub fn fuzz_decoder(data: &[u8]) {
     let Some((&choice, stream)) = data.split_first() else { return };
     let role = if choice & 1 == 0 { Role::Server } else { Role::Client };
     let decoded = decode_every_way(role, stream, u64::from(choice));
-    assert_eq!(decoded, read_plainly(role, stream), "as RFC 6455 reads");
+    assert_eq!(decoded, read_plainly(role, stream, None), "as RFC 6455 reads");
 }
 
 /// A round trip says no more when its stream has grown to this: all shapes fit, and a run stays short.

@@ -1,5 +1,6 @@
 //! The HTTP upgrade that begins a WebSocket (RFC 6455 4), both roles.
 
+use super::deflate::offer::Agreement;
 use crate::cursor::Sink;
 use crate::error::HttpError;
 use crate::http::head::{BodyLength, RequestHead, ResponseHead, Version};
@@ -74,13 +75,31 @@ pub fn accept_key(key: &[u8]) -> [u8; ACCEPT_BYTES] {
     accept
 }
 
-/// Writes the 101 that ends the upgrade; frames may follow at once.
+/// Writes the 101 that ends the upgrade; frames may follow at once. None of them is compressed.
 pub fn write_switching_protocols<S: Sink + ?Sized>(sink: &mut S, accept: &[u8; ACCEPT_BYTES]) {
+    put_switching_protocols(sink, accept, None);
+}
+
+/// The same with permessage-deflate as agreed: from here on frames are read with
+/// [`super::deflate::decoder::DeflateDecoder`], and messages may be sent compressed.
+pub fn write_switching_protocols_deflate<S: Sink + ?Sized>(
+    sink: &mut S,
+    accept: &[u8; ACCEPT_BYTES],
+    agreement: Agreement,
+) {
+    put_switching_protocols(sink, accept, Some(agreement));
+}
+
+fn put_switching_protocols<S: Sink + ?Sized>(sink: &mut S, accept: &[u8; ACCEPT_BYTES], agreement: Option<Agreement>) {
     sink.put(
         b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: ",
     );
     sink.put(accept);
-    sink.put(b"\r\n\r\n");
+    sink.put(b"\r\n");
+    if let Some(agreement) = agreement {
+        agreement.put_field(sink);
+    }
+    sink.put(b"\r\n");
 }
 
 /// The `Sec-WebSocket-Key` for 16 random bytes.
@@ -90,7 +109,9 @@ pub fn encode_key(nonce: [u8; 16]) -> String {
 }
 
 /// Writes the request for a WebSocket. `key` is that of [`encode_key`]; `headers` come on top and are cleaned as in
-/// [`crate::http::response::write_head`]. They must not ask for extensions: [`super::decoder::Decoder`] speaks none.
+/// [`crate::http::response::write_head`]. Extensions must
+/// not be asked for, as [`super::decoder::Decoder`] speaks none; but for
+/// `("Sec-WebSocket-Extensions", deflate::offer::OFFER)`, if the answer is read with [`check_upgrade_response_deflate`].
 pub fn write_upgrade_request<S: Sink + ?Sized>(
     sink: &mut S,
     target: &str,
@@ -108,12 +129,31 @@ pub fn write_upgrade_request<S: Sink + ?Sized>(
     sink.put(b"\r\n");
 }
 
-/// Checks the answer to an upgrade that asked with `key`. A subprotocol is not looked at: whoever asked for one knows
-/// which.
+/// Checks the answer to an upgrade that asked with `key` and for no extensions. A subprotocol is not looked at: whoever
+/// asked for one knows which.
 ///
 /// # Errors
 /// The first rule of RFC 6455 4.1 the response breaks; [`HttpError::UpgradeRefused`] for any status but 101.
 pub fn check_upgrade_response(head: &ResponseHead<'_>, key: &str) -> Result<(), HttpError> {
+    check_switched(head, key)?;
+    if head.header("sec-websocket-extensions").is_some() {
+        return Err(HttpError::ExtensionNotOffered);
+    }
+    Ok(())
+}
+
+/// The same if [`super::deflate::offer::OFFER`] was asked for. Returns whether the server agreed to it, and frames are to
+/// be read with [`super::deflate::decoder::DeflateDecoder`].
+///
+/// # Errors
+/// As [`check_upgrade_response`], and those of [`super::deflate::offer::check_answer`].
+pub fn check_upgrade_response_deflate(head: &ResponseHead<'_>, key: &str) -> Result<bool, HttpError> {
+    check_switched(head, key)?;
+    super::deflate::offer::check_answer(head)
+}
+
+/// All but the extensions.
+fn check_switched(head: &ResponseHead<'_>, key: &str) -> Result<(), HttpError> {
     if head.status() != 101 {
         return Err(HttpError::UpgradeRefused);
     }
@@ -121,11 +161,7 @@ pub fn check_upgrade_response(head: &ResponseHead<'_>, key: &str) -> Result<(), 
         return Err(HttpError::UpgradeNotEchoed);
     }
     match head.header_only("sec-websocket-accept", HttpError::AcceptMismatch)? {
-        Some(accept) if accept == accept_key(key.as_bytes()) => {}
-        _ => return Err(HttpError::AcceptMismatch),
+        Some(accept) if accept == accept_key(key.as_bytes()) => Ok(()),
+        _ => Err(HttpError::AcceptMismatch),
     }
-    if head.header("sec-websocket-extensions").is_some() {
-        return Err(HttpError::ExtensionNotOffered);
-    }
-    Ok(())
 }

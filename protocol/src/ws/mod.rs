@@ -1,4 +1,5 @@
-//! WebSocket (RFC 6455): upgrade, frames in, frames out, both roles. No extensions are spoken.
+//! WebSocket (RFC 6455): upgrade, frames in, frames out, both roles. One extension is spoken, by whoever asks for it:
+//! [`deflate`].
 //!
 //! ```text
 //!  0                   1                   2                   3
@@ -12,6 +13,7 @@
 //! ```
 
 pub mod decoder;
+pub mod deflate;
 pub mod encode;
 #[doc(hidden)]
 pub mod fuzz;
@@ -26,6 +28,8 @@ pub const HEADER_BYTES_MAX: usize = 14;
 
 const FIN_BIT: u8 = 0x80;
 const RESERVED_BITS: u8 = 0x70;
+/// RSV1: with permessage-deflate, the message that begins here is compressed (RFC 7692 6).
+const DEFLATE_BIT: u8 = 0x40;
 const MASK_BIT: u8 = 0x80;
 /// Lengths up to this stand in the second header byte itself.
 const LENGTH_7_MAX: u64 = 125;
