@@ -14,6 +14,7 @@ use fanfare_protocol::http::response;
 use fanfare_protocol::negotiate::{self, Transport};
 use fanfare_protocol::ws::handshake;
 use std::sync::atomic::Ordering;
+use std::time::SystemTime;
 
 /// What a request comes to.
 pub(crate) enum Response {
@@ -268,6 +269,8 @@ impl Switchboard {
         }
         self.claimed += 1;
         let request = if options.keep_request { self.requests.insert(raw.into()).unwrap_or(0) } else { 0 };
+        let due_s = options.close_on_expiry.then(|| self.due_s(&identity)).flatten();
+        self.expiries.set(slot, due_s);
         let user = identity.user.map_or(0, |user| self.requests.insert(user.into_bytes().into()).unwrap_or(0));
         if let Some(minted_s) = negotiated.and_then(|id| self.mint.minted_s(&id, now_s)) {
             self.shared.pending.connected(minted_s);
@@ -280,6 +283,14 @@ impl Switchboard {
             cold.flags.set(ColdFlags::NEGOTIATED);
         }
         self.upgrade(slot, head, State::Handshake)
+    }
+
+    /// When the identity expires, by the clock that the sweep goes by. What the wall clock does later moves nothing.
+    fn due_s(&self, identity: &Identity) -> Option<u32> {
+        let left = identity.expires_at?.duration_since(SystemTime::now()).unwrap_or_default();
+        // A part of a second is still good.
+        let left_s = left.as_secs() + u64::from(left.subsec_nanos() > 0);
+        u32::try_from(left_s).ok().and_then(|left_s| self.now_s().checked_add(left_s))
     }
 
     fn upgrade(&mut self, _slot: Slot, head: &RequestHead<'_>, state: State) -> Response {
