@@ -4,7 +4,8 @@ use std::fmt;
 
 /// Every number this binary prints as `FFnnnn`. A number is never reused, even when its cause is gone.
 ///
-/// `1xxx` command line, `2xxx` host and start, `3xxx` HTTP of the admin and public listener, `4xxx` connections.
+/// `1xxx` command line, `2xxx` host and start, `3xxx` HTTP of the admin and public listener, `31xx`
+/// tokens, `4xxx` connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u16)]
 pub(crate) enum Code {
@@ -28,6 +29,8 @@ pub(crate) enum Code {
     AdminListen = 2020,
     /// The control thread could not be set up.
     Control = 2021,
+    /// A file with keys for tokens cannot be read or used.
+    KeyFile = 2030,
     /// No such page on this listener.
     NotFound = 3001,
     /// The page exists, but not for this method.
@@ -42,6 +45,8 @@ pub(crate) enum Code {
     ForeignHost = 3006,
     /// The server is not ready: it starts, drains or stops.
     NotReady = 3007,
+    /// A file with keys for tokens has changed into one that cannot be used: the keys before stay.
+    KeysKept = 3101,
     /// Nobody listens at the address, or it cannot be reached.
     CannotConnect = 4001,
     /// The server answered, but not as a SignalR hub does.
