@@ -257,6 +257,9 @@ pub(crate) struct HubArgs {
     /// The hub, served at URL/NAME
     #[arg(long, value_name = "NAME", default_value = "demo", value_parser = parse_hub_name)]
     pub hub: String,
+    /// File with a bearer token for the server. On the command line others could read it
+    #[arg(long, value_name = "FILE")]
+    pub token_file: Option<PathBuf>,
 }
 
 /// Arguments of `fanfare version`.

@@ -23,6 +23,8 @@ pub(crate) enum Code {
     BadJson = 1007,
     /// The URL of a server in a form this client cannot use.
     BadUrl = 1008,
+    /// A file that should hold a token for a server.
+    BadToken = 1009,
     /// The engine could not start: ring, listener, memory.
     CannotStart = 2000,
     /// The admin listener could not be bound. (2001 to 2013 are the engine's own.)

@@ -104,6 +104,26 @@ fn a_good_token_comes_in_and_others_are_told_nothing_but_401() {
 }
 
 #[test]
+fn the_client_verbs_bring_a_token_from_a_file() {
+    let folder = Folder::new("verbs");
+    let jwks = folder.write("jwks", &set(SECRET));
+    let server = Server::serve(&["--jwks-file", &jwks, "--audience", AUDIENCE, "--client-publish", "on"]);
+    let ann = folder.write("ann", &format!("{}\n", token(SECRET, "ann", 600)));
+    let bob = folder.write("bob", &token(SECRET, "bob", 600));
+    let mut listener = server.spawn("listen", &["--token-file", &ann, "--count", "1"]);
+    listener.line("connected");
+    let (code, said) = server.run("send", &["--token-file", &bob, "--user", "ann", "greet", "1"]);
+    assert_eq!(code, 0, "{said}");
+    listener.line("greet");
+    let (code, said) = server.run("send", &["--all", "greet"]);
+    assert!(code == 1 && said.contains("FF4002") && said.contains("--token-file"), "{said}");
+    for (name, text) in [("empty", "\n"), ("two", "one hidden"), ("line", "one\r\nX: hidden")] {
+        let (code, said) = server.run("send", &["--token-file", &folder.write(name, text), "--all", "greet"]);
+        assert!(code == 2 && said.contains("FF1009") && !said.contains("hidden"), "{said}");
+    }
+}
+
+#[test]
 fn changed_keys_are_in_force_in_seconds_and_broken_ones_change_nothing() {
     let folder = Folder::new("rotation");
     let jwks = folder.write("jwks", &set(SECRET));
