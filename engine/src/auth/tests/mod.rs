@@ -233,7 +233,7 @@ fn the_clock_skew_is_a_bound_on_both_sides() {
 fn one_of_the_audiences_must_be_ours() {
     let ours = || TokenRules { audience: Audience::OneOf(vec!["a".into(), "b".into()]), ..TokenRules::default() };
     let verdict = |aud: &str| claims(ours(), &format!(r#"{{"exp":1700000600{aud}}}"#)).map(drop);
-    for good in [r#","aud":"a""#, r#","aud":["x","b"]"#, r#","aud":["b","a"]"#, r#","aud":"\u0061""#] {
+    for good in [r#","aud":"a""#, r#","aud":["x","b"]"#, r#","aud":["b","x"]"#, r#","aud":"\u0061""#] {
         assert_eq!(verdict(good), Ok(()), "{good}");
     }
     for bad in
