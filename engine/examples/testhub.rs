@@ -10,6 +10,7 @@ use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use fanfare_engine::auth::Tokens;
 use fanfare_engine::{
     Answer, Builder, EchoOptions, EndpointOptions, Engine, HandlerError, HubOptions, Limits, Transports,
 };
@@ -69,7 +70,14 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let mut engine = match build(&options).start() {
+    let tokens = match token::tokens() {
+        Ok(tokens) => tokens,
+        Err(fault) => {
+            eprintln!("testhub: its key for tokens cannot be used: {fault}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let mut engine = match build(&options, &tokens).start() {
         Ok(engine) => engine,
         Err(error) => {
             eprintln!("testhub: {error}");
@@ -106,7 +114,7 @@ fn common() -> EndpointOptions {
     }
 }
 
-fn build(options: &Options) -> Builder {
+fn build(options: &Options, tokens: &Tokens) -> Builder {
     let fast = EndpointOptions {
         keep_alive_ms: 1_000,
         client_timeout_ms: 3_000,
@@ -135,10 +143,10 @@ fn build(options: &Options) -> Builder {
         .endpoint("/testhub-fast", HUB, fast)
         .endpoint("/authorizedhub", HUB, EndpointOptions { detailed_errors: false, ..common() })
         .echo("/ws-echo", EchoOptions { message_bytes_max: ECHO_MESSAGE_BYTES_MAX })
-        .authenticator("/authorizedhub", token::Required)
+        .authenticator("/authorizedhub", tokens.required())
         .http(endpoints::Endpoints);
     for open in ["/testhub", "/testhub-nowebsockets", "/testhub-large", "/testhub-fast"] {
-        builder = builder.authenticator(open, token::Optional);
+        builder = builder.authenticator(open, token::Lenient(tokens.clone()));
     }
     match options.shards {
         Some(shards) => builder.shards(shards),

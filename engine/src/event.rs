@@ -214,6 +214,8 @@ reasons! {
         Shutdown = "shutdown",
         /// A bound of this server was reached (log, unfinished input).
         Overload = "overload",
+        /// What it came in with is not good any longer, and its endpoint ends connections for that.
+        AuthExpired = "auth_expired",
         /// An HTTP exchange was complete.
         HttpDone = "http_done",
         /// An HTTP request did not arrive in time.

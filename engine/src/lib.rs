@@ -30,6 +30,7 @@
 //! `fanfare_protocol` make messages of them and hands those to `hub`; what is said goes once into the log (`buf`),
 //! and out of it, from the same bytes, to everybody.
 
+pub mod auth;
 pub mod buf;
 pub mod conn;
 pub mod engine;

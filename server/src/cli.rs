@@ -1,6 +1,7 @@
 //! The command line: `fanfare <verb> [flags]`, what each verb takes, and how a mistake is answered.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
@@ -39,7 +40,7 @@ pub(crate) enum Verb {
     /// Start a throw-away server with demo pages, on loopback only
     Dev(DevArgs),
     /// Start a server for real
-    Serve(ServeArgs),
+    Serve(Box<ServeArgs>),
     /// Be a client of a hub and print what arrives
     Listen(ListenArgs),
     /// Send one message through a hub that lets clients publish
@@ -78,6 +79,7 @@ const SHARDS_MAX: i64 = 64;
 Examples:
   fanfare serve --hub quotes --listen 0.0.0.0:8888
   fanfare serve --hub quotes --listen 0.0.0.0:8888 --cores 2-5 --connections-max 50000 --drain-period 30s
+  fanfare serve --hub quotes --jwks-file keys.json --audience https://push.example --issuer https://id.example
 
 Signals: TERM tells every client to reconnect elsewhere, sends what is owed, then exits with 0. A second TERM, or INT,
 stops at once and exits with 130.")]
@@ -115,6 +117,58 @@ pub(crate) struct ServeArgs {
     /// Time that clients get to leave after TERM
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = units::parse_duration)]
     pub drain_period: Duration,
+    /// Who may come in
+    #[command(flatten)]
+    pub auth: AuthArgs,
+}
+
+/// Arguments of `fanfare serve` about tokens of clients. Without keys everybody may come in, as nobody in particular.
+#[derive(Args, Debug)]
+pub(crate) struct AuthArgs {
+    /// File with a secret that signs clients' tokens (HS256); may be repeated. Clients need a token then
+    #[arg(long = "auth-key-file", value_name = "FILE")]
+    pub key_files: Vec<PathBuf>,
+    /// What the secrets in --auth-key-file sign with
+    #[arg(long = "auth-key-alg", value_enum, value_name = "ALG", requires = "key_files", ignore_case = true)]
+    pub key_algorithm: Option<SecretAlgorithm>,
+    /// File with a JWK set whose keys sign clients' tokens (RS256, ES256). Clients need a token then
+    #[arg(long, value_name = "FILE")]
+    pub jwks_file: Option<PathBuf>,
+    /// Whom tokens must be for (`aud`); may be repeated. `*` takes any
+    #[arg(long = "audience", value_name = "NAME", value_parser = parse_name)]
+    pub audiences: Vec<String>,
+    /// Whom tokens must be from (`iss`); may be repeated [default: whoever has a key]
+    #[arg(long = "issuer", value_name = "NAME", value_parser = parse_name)]
+    pub issuers: Vec<String>,
+    /// Claim with the user id; may be repeated, the first that a token has counts [default: sub]
+    #[arg(long = "user-from", value_name = "CLAIM", value_parser = parse_name)]
+    pub user_from: Vec<String>,
+    /// How far the clocks of issuers may be off [default: 30s]
+    #[arg(long, value_name = "TIME", value_parser = parse_clock_skew)]
+    pub clock_skew: Option<Duration>,
+    /// May clients without a token come in, as nobody in particular [default: off]
+    #[arg(long, value_enum, value_name = "on|off")]
+    pub anonymous: Option<Switch>,
+    /// Hub that clients without a token may come to; may be repeated
+    #[arg(long = "anonymous-hub", value_name = "NAME", conflicts_with = "anonymous", value_parser = parse_hub_name)]
+    pub anonymous_hubs: Vec<String>,
+    /// Does a connection end when its token expires [default: off]
+    #[arg(long, value_enum, value_name = "on|off")]
+    pub close_on_expiry: Option<Switch>,
+}
+
+/// Algorithms of secrets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum SecretAlgorithm {
+    /// HMAC with SHA-256.
+    #[value(name = "HS256")]
+    Hs256,
+    /// HMAC with SHA-384.
+    #[value(name = "HS384")]
+    Hs384,
+    /// HMAC with SHA-512.
+    #[value(name = "HS512")]
+    Hs512,
 }
 
 /// Arguments of `fanfare listen`.
@@ -203,6 +257,9 @@ pub(crate) struct HubArgs {
     /// The hub, served at URL/NAME
     #[arg(long, value_name = "NAME", default_value = "demo", value_parser = parse_hub_name)]
     pub hub: String,
+    /// File with a bearer token for the server. On the command line others could read it
+    #[arg(long, value_name = "FILE")]
+    pub token_file: Option<PathBuf>,
 }
 
 /// Arguments of `fanfare version`.
@@ -246,6 +303,18 @@ fn parse_address(text: &str) -> Result<SocketAddr, String> {
         return format!("127.0.0.1:{port}").parse().map_err(|_| hint());
     }
     text.parse().map_err(|_| hint())
+}
+
+/// A name in a token; an empty one is a variable of a script that was not set.
+fn parse_name(text: &str) -> Result<String, String> {
+    if text.is_empty() { Err("accepted: any text but the empty one".to_owned()) } else { Ok(text.to_owned()) }
+}
+
+fn parse_clock_skew(text: &str) -> Result<Duration, String> {
+    /// A clock that is further off is broken, and every token that is stolen is good for so much longer.
+    const CLOCK_SKEW_MAX: Duration = Duration::from_secs(300);
+    let skew = units::parse_duration(text)?;
+    if skew > CLOCK_SKEW_MAX { Err("longer than 5m".to_owned()) } else { Ok(skew) }
 }
 
 /// Hub names become a path segment, a metrics label and a log field; so they stay plain.

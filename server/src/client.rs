@@ -13,7 +13,7 @@ use fanfare_protocol::ws::encode::{write_masked_close, write_masked_control, wri
 use fanfare_protocol::ws::{DataKind, OpCode};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use crate::dial;
+use crate::dial::{self, Credentials};
 use crate::failure::{Code, Failure};
 use crate::interrupt::Interrupt;
 use crate::units::printable;
@@ -50,8 +50,8 @@ pub(crate) struct Options<'a> {
     pub(crate) url: &'a ServerUrl,
     /// Its hub.
     pub(crate) hub: &'a str,
-    /// A name to appear under, if any.
-    pub(crate) user: Option<&'a str>,
+    /// Whom to say that we are.
+    pub(crate) who: Credentials<'a>,
     /// How hub messages are written.
     pub(crate) format: Format,
     /// Told of every payload, if any.
@@ -106,7 +106,7 @@ impl Client {
     pub(crate) fn connect(options: Options<'_>) -> Result<Self, Failure> {
         let interrupt = Interrupt::watch()
             .map_err(|error| Failure::new(Code::Control, "cannot watch for Ctrl-C").fact("why", error.to_string()))?;
-        let dialled = dial::open(options.url, options.hub, options.user)?;
+        let dialled = dial::open(options.url, options.hub, options.who)?;
         let now = Instant::now();
         let mut client = Client {
             stream: dialled.stream,

@@ -42,6 +42,7 @@ pub(crate) fn run(args: &DevArgs, started: Instant) -> Result<ExitCode, Failure>
         message_bytes_max: MESSAGE_BYTES_MAX,
         outbox_bytes_max: None,
         drain_period: DRAIN_PERIOD,
+        tokens: None,
     };
     let end = life::run(settings, &mut Dev { started, keys: None })?;
     Ok(match end {

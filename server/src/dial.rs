@@ -1,8 +1,10 @@
 //! From a URL to an open WebSocket: connect, negotiate, upgrade.
 
 use std::borrow::Cow;
+use std::fs;
 use std::io::{self, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
+use std::path::Path;
 use std::time::Duration;
 
 use fanfare_protocol::cursor::Progress;
@@ -36,20 +38,53 @@ pub(crate) struct Dialled {
     pub(crate) connection_id: String,
 }
 
-/// Negotiates with `hub` and opens a WebSocket to it. `user` is sent as a query value.
+/// Whom we say that we are.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Credentials<'a> {
+    /// Sent as a query value.
+    pub(crate) user: Option<&'a str>,
+    /// A bearer token. Sent in a header, never in a URL.
+    pub(crate) token: Option<&'a str>,
+}
+
+impl Credentials<'_> {
+    fn authorization(&self) -> Option<String> {
+        self.token.map(|token| format!("Bearer {token}"))
+    }
+}
+
+/// The token in a file, without the white space around it.
+///
+/// # Errors
+/// `FF1009` when there is none, or one that no header can hold.
+pub(crate) fn read_token(path: &Path) -> Result<String, Failure> {
+    let refuse = |why: String| {
+        Failure::new(Code::BadToken, format!("cannot read a token from {}", path.display()))
+            .fact("why", why)
+            .fact("accepted", "a file with nothing but the token in it")
+    };
+    let text = fs::read_to_string(path).map_err(|error| refuse(error.to_string()))?;
+    let token = text.trim();
+    let sound = !token.is_empty() && token.bytes().all(|byte| byte.is_ascii_graphic());
+    if sound { Ok(token.to_owned()) } else { Err(refuse("it is empty, or has more than one word".to_owned())) }
+}
+
+/// Negotiates with `hub` and opens a WebSocket to it.
 ///
 /// # Errors
 /// `FF4001` when nobody listens, `FF4002` when it is not a hub of ours to talk to.
-pub(crate) fn open(url: &ServerUrl, hub: &str, user: Option<&str>) -> Result<Dialled, Failure> {
+pub(crate) fn open(url: &ServerUrl, hub: &str, who: Credentials<'_>) -> Result<Dialled, Failure> {
     let place = format!("http://{}{}", url.authority(), url.hub_path(hub));
-    let user = user.map(|user| format!("&user={}", query_value(user))).unwrap_or_default();
-    let (connection_id, token) = ask_negotiate(url, hub, &user, &place)?;
+    let user = who.user.map(|user| format!("&user={}", query_value(user))).unwrap_or_default();
+    let authorization = who.authorization();
+    let more: Vec<(&str, &str)> = authorization.iter().map(|value| ("Authorization", value.as_str())).collect();
+    let (connection_id, token) = ask_negotiate(url, hub, &user, &place, &more)?;
     let target = format!("{}?id={}{user}", url.hub_path(hub), query_value(&token));
     let mut nonce = [0; 16];
     random(&mut nonce).map_err(|error| lost(&place, &error))?;
     let key = handshake::encode_key(nonce);
     let mut bytes = Vec::new();
-    handshake::write_upgrade_request(&mut bytes, &target, &url.authority(), &key, &[]);
+    handshake::write_upgrade_request(&mut bytes, &target, &url.authority(), &key, &more);
     let mut exchange = Exchange::begin(url, &place, &bytes)?;
     let ((status, checked), at) =
         exchange.answer(&place, |head| (head.status(), handshake::check_upgrade_response(head, &key)))?;
@@ -63,10 +98,18 @@ pub(crate) fn open(url: &ServerUrl, hub: &str, user: Option<&str>) -> Result<Dia
 }
 
 /// Connection id and token from `POST {hub}/negotiate`.
-fn ask_negotiate(url: &ServerUrl, hub: &str, user: &str, place: &str) -> Result<(String, String), Failure> {
+fn ask_negotiate(
+    url: &ServerUrl,
+    hub: &str,
+    user: &str,
+    place: &str,
+    more: &[(&str, &str)],
+) -> Result<(String, String), Failure> {
     let target = format!("{}/negotiate?negotiateVersion=1{user}", url.hub_path(hub));
     let mut bytes = Vec::new();
-    request::write(&mut bytes, "POST", &target, &[("Host", &url.authority()), ("Connection", "close")], b"");
+    let authority = url.authority();
+    let headers = [&[("Host", authority.as_str()), ("Connection", "close")], more].concat();
+    request::write(&mut bytes, "POST", &target, &headers, b"");
     let mut exchange = Exchange::begin(url, place, &bytes)?;
     let ((status, length), at) = exchange.answer(place, |head| (head.status(), head.body_length()))?;
     let body = exchange.body(at, BodyDecoder::new(length, BODY_BYTES_MAX), place)?;
@@ -74,7 +117,11 @@ fn ask_negotiate(url: &ServerUrl, hub: &str, user: &str, place: &str) -> Result<
         let failure = Failure::new(Code::NotAHub, format!("{place} is not a hub: negotiate was refused"))
             .fact("status", format!("{status} {}", response::reason_phrase(status)))
             .fact("body", excerpt(&body));
-        return Err(if status == 404 { failure.fix("name a hub that the server serves, with --hub") } else { failure });
+        return Err(match status {
+            404 => failure.fix("name a hub that the server serves, with --hub"),
+            401 => failure.fix("the server wants a good token; give one with --token-file"),
+            _ => failure,
+        });
     }
     let not_a_hub = |why: String| Failure::new(Code::NotAHub, format!("{place} does not negotiate")).fact("why", why);
     match negotiate::parse_response(&body).map_err(|error| not_a_hub(error.to_string()))? {

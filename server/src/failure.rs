@@ -4,7 +4,8 @@ use std::fmt;
 
 /// Every number this binary prints as `FFnnnn`. A number is never reused, even when its cause is gone.
 ///
-/// `1xxx` command line, `2xxx` host and start, `3xxx` HTTP of the admin and public listener, `4xxx` connections.
+/// `1xxx` command line, `2xxx` host and start, `3xxx` HTTP of the admin and public listener, `31xx`
+/// tokens, `4xxx` connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u16)]
 pub(crate) enum Code {
@@ -22,12 +23,16 @@ pub(crate) enum Code {
     BadJson = 1007,
     /// The URL of a server in a form this client cannot use.
     BadUrl = 1008,
+    /// A file that should hold a token for a server.
+    BadToken = 1009,
     /// The engine could not start: ring, listener, memory.
     CannotStart = 2000,
     /// The admin listener could not be bound. (2001 to 2013 are the engine's own.)
     AdminListen = 2020,
     /// The control thread could not be set up.
     Control = 2021,
+    /// A file with keys for tokens cannot be read or used.
+    KeyFile = 2030,
     /// No such page on this listener.
     NotFound = 3001,
     /// The page exists, but not for this method.
@@ -42,6 +47,8 @@ pub(crate) enum Code {
     ForeignHost = 3006,
     /// The server is not ready: it starts, drains or stops.
     NotReady = 3007,
+    /// A file with keys for tokens has changed into one that cannot be used: the keys before stay.
+    KeysKept = 3101,
     /// Nobody listens at the address, or it cannot be reached.
     CannotConnect = 4001,
     /// The server answered, but not as a SignalR hub does.

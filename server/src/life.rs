@@ -13,6 +13,7 @@ use crate::control::http;
 use crate::control::pages::AdminPages;
 use crate::control::rt::{self, Listener, Receiver, Sender};
 use crate::failure::{Code, Failure, exit};
+use crate::keyring;
 use crate::node::{self, Node, Phase, Settings};
 
 /// What the control thread hears.
@@ -85,6 +86,9 @@ async fn serve(settings: Settings, verb: &mut dyn Verb) -> Result<End, Failure> 
     let (engine, node) = node::start(settings)?;
     let node = Arc::new(node);
     rt::spawn(http::serve(listener, AdminPages::new(Arc::clone(&node), admin)));
+    if let Some((watched, tokens)) = node.take_watched() {
+        rt::spawn(keyring::watch(watched, tokens));
+    }
     verb.ready(&node, admin, &wishes);
 
     let end = until_asked(&mut heard).await;

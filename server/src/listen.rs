@@ -12,6 +12,7 @@ use fanfare_protocol::ws::DataKind;
 
 use crate::cli::{ListenArgs, Protocol};
 use crate::client::{Called, Client, Direction, Next, Options};
+use crate::dial::{self, Credentials};
 use crate::failure::{Failure, exit};
 use crate::units::printable;
 use crate::url::ServerUrl;
@@ -34,10 +35,11 @@ pub(crate) fn run(args: &ListenArgs) -> Result<ExitCode, Failure> {
         Protocol::Json => Format::Json,
         Protocol::MessagePack => Format::MessagePack,
     };
+    let token = args.hub.token_file.as_deref().map(dial::read_token).transpose()?;
     let mut client = Client::connect(Options {
         url: &url,
         hub: &args.hub.hub,
-        user: args.user.as_deref(),
+        who: Credentials { user: args.user.as_deref(), token: token.as_deref() },
         format,
         watch: args.frames.then(|| Box::new(show_frame) as _),
     })?;

@@ -1,16 +1,18 @@
 //! A running server: the engine, its phase, and what both listeners tell about it.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use fanfare_engine::auth::{TokenFault, Tokens};
 use fanfare_engine::{
     Builder, CoreSet, EndpointOptions, Engine, EngineHandle, HubOptions, Limits, MetricsSnapshot, Plan,
 };
 use serde_json::{Value, json};
 
 use crate::failure::Failure;
+use crate::keyring::{TokenSettings, Watched};
 use crate::public::{Public, UserByQuery};
 use crate::relay::Relay;
 
@@ -104,6 +106,8 @@ pub(crate) struct Settings {
     pub(crate) outbox_bytes_max: Option<usize>,
     /// Time for a clean end.
     pub(crate) drain_period: Duration,
+    /// Whose tokens are good; `None`: nobody needs one.
+    pub(crate) tokens: Option<TokenSettings>,
 }
 
 /// A running server, without the power to end it: that is the [`Engine`]'s, which [`start`] returns beside it.
@@ -113,22 +117,44 @@ pub(crate) struct Node {
     addresses: Vec<SocketAddr>,
     phase: Arc<SharedPhase>,
     settings: Settings,
+    door: Option<Door>,
     started: Instant,
+}
+
+/// What verifies tokens, and where its keys came from.
+struct Door {
+    tokens: Tokens,
+    summary: String,
+    /// Taken by whoever watches them.
+    watched: Mutex<Option<Watched>>,
+}
+
+impl Door {
+    /// Reads the keys.
+    fn open(settings: &TokenSettings) -> Result<Self, Failure> {
+        let watched = Watched::new(settings.files.clone());
+        let keyring = settings.files.read()?;
+        let tokens = Tokens::new(keyring.keys, settings.rules.clone());
+        Ok(Door { tokens, summary: keyring.summary, watched: Mutex::new(Some(watched)) })
+    }
 }
 
 /// Starts the engine, and the node that tells about it.
 ///
 /// # Errors
-/// What the engine says: `FF20xx` with cause and remedy.
+/// What the engine says: `FF20xx` with cause and remedy; `FF2030` if keys cannot be used.
 pub(crate) fn start(settings: Settings) -> Result<(Engine, Node), Failure> {
     let phase = Arc::new(SharedPhase::default());
-    let engine = builder(&settings, &phase).start().map_err(|error| Failure::of_engine(&error.to_string()))?;
+    let door = settings.tokens.as_ref().map(Door::open).transpose()?;
+    let tokens = door.as_ref().map(|door| &door.tokens);
+    let engine = builder(&settings, &phase, tokens).start().map_err(|error| Failure::of_engine(&error.to_string()))?;
     let node = Node {
         engine: engine.handle(),
         plan: engine.plan().clone(),
         addresses: engine.local_addrs().to_vec(),
         phase,
         settings,
+        door,
         started: Instant::now(),
     };
     Ok((engine, node))
@@ -173,6 +199,24 @@ impl Node {
     /// Open connections of all hubs.
     pub(crate) fn connections(&self) -> usize {
         self.engine.connections()
+    }
+
+    /// How many keys for tokens there were at start.
+    pub(crate) fn keys_summary(&self) -> Option<&str> {
+        self.door.as_ref().map(|door| door.summary.as_str())
+    }
+
+    /// The files with keys, for whoever watches them, once.
+    pub(crate) fn take_watched(&self) -> Option<(Watched, Tokens)> {
+        let door = self.door.as_ref()?;
+        let watched = door.watched.lock().unwrap_or_else(PoisonError::into_inner).take()?;
+        Some((watched, door.tokens.clone()))
+    }
+
+    /// Tokens that were refused, by reason.
+    pub(crate) fn tokens_refused(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        let counts = self.door.as_ref().map(|door| door.tokens.counts());
+        TokenFault::ALL.into_iter().map(move |fault| (fault.name(), counts.as_ref().map_or(0, |c| c.refused(fault))))
     }
 
     /// Why no client should be sent here, if so.
@@ -243,7 +287,7 @@ pub(crate) fn hub_path(hub: &str) -> String {
     format!("/{hub}")
 }
 
-fn builder(settings: &Settings, phase: &Arc<SharedPhase>) -> Builder {
+fn builder(settings: &Settings, phase: &Arc<SharedPhase>, tokens: Option<&Tokens>) -> Builder {
     let mut limits = Limits::default();
     if let Some(connections_max) = settings.connections_max {
         limits.connections_max = connections_max as usize;
@@ -251,7 +295,11 @@ fn builder(settings: &Settings, phase: &Arc<SharedPhase>) -> Builder {
     if let Some(outbox_bytes_max) = settings.outbox_bytes_max {
         limits.outbox_bytes_max = outbox_bytes_max;
     }
-    let endpoint = EndpointOptions { message_bytes_max: settings.message_bytes_max, ..EndpointOptions::default() };
+    let endpoint = EndpointOptions {
+        message_bytes_max: settings.message_bytes_max,
+        close_on_expiry: settings.tokens.as_ref().is_some_and(|tokens| tokens.close_on_expiry),
+        ..EndpointOptions::default()
+    };
     let mut builder = Engine::builder().cores(settings.cores.clone()).limits(limits).http(Public::new(phase));
     if let Some(shards) = settings.shards {
         builder = builder.shards(usize::from(shards));
@@ -262,7 +310,10 @@ fn builder(settings: &Settings, phase: &Arc<SharedPhase>) -> Builder {
     for hub in &settings.hubs {
         let relay = Relay { client_publish: settings.client_publish };
         builder = builder.hub(hub, HubOptions { endpoint: endpoint.clone() }, relay);
-        if settings.user_by_query {
+        if let Some((tokens, wanted)) = tokens.zip(settings.tokens.as_ref()) {
+            let guard = if wanted.anonymous.at(hub) { tokens.optional() } else { tokens.required() };
+            builder = builder.authenticator(&hub_path(hub), guard);
+        } else if settings.user_by_query {
             builder = builder.authenticator(&hub_path(hub), UserByQuery);
         }
     }

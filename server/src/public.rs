@@ -51,7 +51,7 @@ impl Authenticator for UserByQuery {
             return Err(Refusal::Forbidden);
         }
         let user = request.query_value("user").map(|name| name.into_owned()).filter(|name| !name.is_empty());
-        Ok(Identity { user })
+        Ok(Identity { user, ..Identity::default() })
     }
 }
 

@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use crate::cli::{RecipientArgs, SendArgs};
 use crate::client::{Called, Client, Options};
+use crate::dial::{self, Credentials};
 use crate::failure::{Code, Failure, exit};
 use crate::units::human_duration;
 use crate::url::ServerUrl;
@@ -22,7 +23,9 @@ pub(crate) fn run(args: &SendArgs) -> Result<ExitCode, Failure> {
         parts.push(check_argument(index, text)?.to_owned());
     }
     let arguments = format!("[{}]", parts.join(","));
-    let options = Options { url: &url, hub: &args.hub.hub, user: None, format: Format::Json, watch: None };
+    let token = args.hub.token_file.as_deref().map(dial::read_token).transpose()?;
+    let who = Credentials { user: None, token: token.as_deref() };
+    let options = Options { url: &url, hub: &args.hub.hub, who, format: Format::Json, watch: None };
     let mut client = Client::connect(options)?;
     let begin = Instant::now();
     let outcome = client.invoke(method, arguments.as_bytes(), |_| {})?;

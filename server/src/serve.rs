@@ -5,10 +5,12 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use fanfare_engine::CoreSet;
+use fanfare_engine::auth::{Algorithm, Audience, ClaimPath, TokenRules};
 
-use crate::cli::{ServeArgs, Switch, distinct};
+use crate::cli::{AuthArgs, SecretAlgorithm, ServeArgs, Switch, distinct};
 use crate::control::rt::Sender;
-use crate::failure::Failure;
+use crate::failure::{Code, Failure};
+use crate::keyring::{Anonymous, KeyFiles, TokenSettings};
 use crate::life::{self, End, Wish};
 use crate::node::{Node, Settings, hub_path};
 use crate::units::{grouped, human_duration};
@@ -33,8 +35,69 @@ pub(crate) fn run(args: &ServeArgs, started: Instant) -> Result<ExitCode, Failur
         message_bytes_max: args.message_size_max,
         outbox_bytes_max: args.outbox_max,
         drain_period: args.drain_period,
+        tokens: token_settings(&args.auth, &args.hubs)?,
     };
     life::run(settings, &mut Serve { started }).map(End::exit_code)
+}
+
+/// What the flags about tokens come to. `None`: everybody may come in.
+///
+/// # Errors
+/// Flags that mean nothing without others, and keys without a word on whom tokens are for.
+fn token_settings(args: &AuthArgs, hubs: &[String]) -> Result<Option<TokenSettings>, Failure> {
+    if args.key_files.is_empty() && args.jwks_file.is_none() {
+        let given = [
+            ("--audience", !args.audiences.is_empty()),
+            ("--issuer", !args.issuers.is_empty()),
+            ("--user-from", !args.user_from.is_empty()),
+            ("--clock-skew", args.clock_skew.is_some()),
+            ("--anonymous", args.anonymous.is_some()),
+            ("--anonymous-hub", !args.anonymous_hubs.is_empty()),
+            ("--close-on-expiry", args.close_on_expiry.is_some()),
+        ];
+        return match given.iter().find(|(_, given)| *given) {
+            None => Ok(None),
+            Some((flag, _)) => Err(Failure::new(Code::Missing, format!("`{flag}` needs keys to judge tokens by"))
+                .fix("add --jwks-file FILE or --auth-key-file FILE; without keys everybody may come in")),
+        };
+    }
+    if args.audiences.is_empty() {
+        return Err(Failure::new(Code::Missing, "missing: --audience <NAME>")
+            .fact("why", "a key may sign for others as well; their tokens must not be good here")
+            .fix(
+                "--audience with what your tokens have in `aud`, or --audience '*' if the keys sign for nobody else",
+            ));
+    }
+    if let Some(unknown) = args.anonymous_hubs.iter().find(|name| !hubs.contains(name)) {
+        return Err(Failure::new(Code::BadValue, "bad value for `--anonymous-hub <NAME>`")
+            .fact("given", unknown)
+            .fact("accepted", hubs.join(" ")));
+    }
+    let audience = if args.audiences.iter().any(|name| name == "*") {
+        Audience::Any
+    } else {
+        Audience::OneOf(args.audiences.clone())
+    };
+    let mut rules = TokenRules { audience, issuers: args.issuers.clone(), ..TokenRules::default() };
+    if !args.user_from.is_empty() {
+        rules.user_from = args.user_from.iter().map(|claim| ClaimPath::new(claim)).collect();
+    }
+    rules.clock_skew = args.clock_skew.unwrap_or(rules.clock_skew);
+    let algorithm = match args.key_algorithm {
+        None | Some(SecretAlgorithm::Hs256) => Algorithm::Hs256,
+        Some(SecretAlgorithm::Hs384) => Algorithm::Hs384,
+        Some(SecretAlgorithm::Hs512) => Algorithm::Hs512,
+    };
+    let anonymous = match args.anonymous {
+        Some(Switch::On) => Anonymous::Everywhere,
+        _ => Anonymous::At(args.anonymous_hubs.clone()),
+    };
+    Ok(Some(TokenSettings {
+        files: KeyFiles { secrets: args.key_files.clone(), algorithm, jwks: args.jwks_file.clone() },
+        rules,
+        anonymous,
+        close_on_expiry: args.close_on_expiry == Some(Switch::On),
+    }))
 }
 
 struct Serve {
@@ -47,8 +110,16 @@ impl life::Verb for Serve {
         log(&format!("fanfare {}", env!("CARGO_PKG_VERSION")));
         log(&node.plan().to_string());
         let publish = if settings.client_publish { "clients may publish" } else { "clients may not publish" };
+        if let Some(keys) = node.keys_summary() {
+            log(&format!("keys  {keys}"));
+        }
         for hub in &settings.hubs {
-            log(&format!("hub   {hub} at {} · {publish}", hub_path(hub)));
+            let who = match &settings.tokens {
+                Some(tokens) if tokens.anonymous.at(hub) => "a token names its user",
+                Some(_) => "needs a token",
+                None => "open to everybody",
+            };
+            log(&format!("hub   {hub} at {} · {publish} · {who}", hub_path(hub)));
         }
         for address in node.addresses() {
             log(&format!("listening on http://{address}"));

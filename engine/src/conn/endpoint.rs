@@ -5,6 +5,7 @@ use fanfare_protocol::negotiate::Transport;
 use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 /// Which transports an endpoint offers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,6 +103,9 @@ pub struct EndpointOptions {
     pub post_bytes_max: usize,
     /// Invocations of one client that may run at the same time.
     pub parallel_invocations_max: u16,
+    /// Whether a connection ends when its [`Identity`] expires. The client is told that it may reconnect, which it does
+    /// with a new token if it has one (spec 9.3).
+    pub close_on_expiry: bool,
     /// Keep the head of the connecting request, for `Context::header`, `cookie` and `query`. Costs its bytes and
     /// about 50 more per connection.
     pub keep_request: bool,
@@ -123,6 +127,7 @@ impl Default for EndpointOptions {
             disconnect_timeout_ms: 15_000,
             post_bytes_max: 30_000_000,
             parallel_invocations_max: 1,
+            close_on_expiry: false,
             keep_request: false,
             negotiate_headers: Vec::new(),
         }
@@ -203,14 +208,22 @@ impl<'a> ConnectRequest<'a> {
         self.head.query_value(key)
     }
 
-    /// The bearer token: of the `Authorization` header, else of the `access_token` query value (spec 9.1).
+    /// The method, as sent.
+    pub fn method(&self) -> &'a str {
+        self.head.method()
+    }
+
+    /// The bearer token: of the `Authorization` header, else, on GET, of the `access_token` query value. Browsers can
+    /// set no header on WebSockets and server-sent events; everywhere else a token has no place in a URL, which proxies
+    /// log (spec 9.1). An empty one is none. Bytes that are no text are not left out: such a token is there, and bad.
     pub fn bearer(&self) -> Option<Cow<'a, str>> {
-        let header = self.header("authorization").and_then(|value| std::str::from_utf8(value).ok());
-        let token = header.and_then(|value| {
-            let (scheme, token) = value.split_once(' ')?;
-            scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+        let in_header = self.header("authorization").and_then(|value| {
+            let scheme_len = value.iter().position(|&byte| byte == b' ')?;
+            let (scheme, token) = value.split_at(scheme_len);
+            scheme.eq_ignore_ascii_case(b"bearer").then(|| String::from_utf8_lossy(token.trim_ascii()))
         });
-        token.map(Cow::Borrowed).or_else(|| self.query_value("access_token"))
+        let in_query = || self.query_value("access_token").filter(|_| self.method() == "GET");
+        in_header.filter(|token| !token.is_empty()).or_else(in_query).filter(|token| !token.is_empty())
     }
 }
 
@@ -219,6 +232,9 @@ impl<'a> ConnectRequest<'a> {
 pub struct Identity {
     /// The user id; `None` for nobody in particular.
     pub user: Option<String>,
+    /// Until when that is certain; `None` for as long as the connection lives. It ends the connection only with
+    /// [`EndpointOptions::close_on_expiry`].
+    pub expires_at: Option<SystemTime>,
 }
 
 /// Why somebody may not come in. The body of the answer is empty.

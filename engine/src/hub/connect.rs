@@ -18,6 +18,7 @@ use fanfare_protocol::negotiate::{self, Transport};
 use fanfare_protocol::sse;
 use fanfare_protocol::ws::handshake;
 use std::sync::atomic::Ordering;
+use std::time::SystemTime;
 
 /// What a request comes to.
 pub(crate) enum Response {
@@ -46,6 +47,8 @@ pub(crate) struct Newcomer {
     /// `None`: it came without a token, and is given an id.
     id: Option<ConnectionId>,
     user: Option<String>,
+    /// When its identity expires, if the connection ends for that.
+    due_s: Option<u32>,
     /// The head of the request, if it is to be kept.
     request: Option<Box<[u8]>>,
     endpoint: u16,
@@ -304,7 +307,12 @@ impl Switchboard {
             _ if want.transport() != Some(transport) => {
                 self.refuse_text(&call.asker, 400, RefuseReason::Transport, OTHER_TRANSPORT)
             }
-            Want::Poll => Response::Poll(PollOf::Session(connection), call.asker),
+            Want::Poll => {
+                // Each poll brings a token of its own (spec 9.3).
+                let due_s = self.due_s(call.options, &call.identity);
+                self.expiries.set(slot, due_s);
+                Response::Poll(PollOf::Session(connection), call.asker)
+            }
             Want::Upgrade | Want::Events => self.refuse_text(&call.asker, 409, RefuseReason::Transport, ""),
         }
     }
@@ -335,8 +343,10 @@ impl Switchboard {
         if let Some(refused) = self.turn_away(&call.asker) {
             return Response::Http(refused);
         }
+        let due_s = self.due_s(call.options, &call.identity);
         let newcomer = Newcomer {
             id,
+            due_s,
             user: call.identity.user,
             request: call.options.keep_request.then(|| call.raw.into()),
             endpoint: self.slots.hot(slot).endpoint,
@@ -365,6 +375,7 @@ impl Switchboard {
             return false;
         }
         self.claimed += 1;
+        self.expiries.set(slot, newcomer.due_s);
         let request = newcomer.request.map_or(0, |request| self.requests.insert(request).unwrap_or(0));
         let user = newcomer.user.map_or(0, |user| self.requests.insert(user.into_bytes().into()).unwrap_or(0));
         if let Some(minted_s) = negotiated.and_then(|id| self.mint.minted_s(&id, now_s)) {
@@ -382,6 +393,16 @@ impl Switchboard {
         // The format is the handshake's to choose.
         hot.variation = Variation::new(Format::Json, transport).unwrap_or_default();
         true
+    }
+
+    /// When the identity expires, by the clock that the sweep goes by, if connections end for that here. What the wall
+    /// clock does later moves nothing.
+    fn due_s(&self, options: &EndpointOptions, identity: &Identity) -> Option<u32> {
+        let expires_at = identity.expires_at.filter(|_| options.close_on_expiry)?;
+        let left = expires_at.duration_since(SystemTime::now()).unwrap_or_default();
+        // A part of a second is still good.
+        let left_s = left.as_secs() + u64::from(left.subsec_nanos() > 0);
+        u32::try_from(left_s).ok().and_then(|left_s| self.now_s().checked_add(left_s))
     }
 
     fn bad_upgrade(&mut self, asker: &Asker, error: HttpError) -> Response {

@@ -6,6 +6,7 @@ use crate::buf::segment::{Holdings, Logs, SegmentOwner};
 use crate::buf::slab::Slab;
 use crate::buf::{Extent, SegmentId};
 use crate::conn::endpoint::{Endpoint, EndpointOptions, HttpHandler, Service};
+use crate::conn::expiries::Expiries;
 use crate::conn::outbox;
 use crate::conn::slots::{ColdFlags, Flags, Slots, State};
 use crate::conn::wire::{ByVariation, Variation};
@@ -111,6 +112,7 @@ pub struct Switchboard {
     pub(crate) endpoints: Rc<[Endpoint]>,
     pub(crate) counters: Arc<SharedCounters>,
     pub(crate) slots: Slots,
+    pub(crate) expiries: Expiries,
     pub(crate) requests: Slab<Box<[u8]>>,
     pub(crate) mint: IdMint,
     /// Per endpoint.
@@ -211,6 +213,7 @@ impl Switchboard {
             endpoints: shared.endpoints.iter().cloned().collect(),
             counters: shared.counters[shard as usize].clone(),
             slots: Slots::new(slots, limits.partial_bytes_max),
+            expiries: Expiries::default(),
             requests: Slab::new(4 * slots as u32),
             mint: IdMint::new(shared.keys.clone(), shard),
             logs: shared.logs.clone(),

@@ -95,6 +95,7 @@ impl<I: Io> Shard<I> {
     fn sweep_slot(&mut self, slot: Slot) {
         let tick = self.board.tick();
         let stamp = self.board.fans.stamp();
+        let expired = self.board.expiries.is_due(slot, self.board.now_s());
         let hot = self.board.slots.hot_mut(slot);
         if matches!(hot.state, State::Free | State::Closing) {
             return;
@@ -102,6 +103,10 @@ impl<I: Io> Shard<I> {
         // Stamps are compared by distance: none may grow old enough to look new.
         if stamp.wrapping_sub(hot.fan_stamp) > STAMP_AGE_MAX {
             hot.fan_stamp = stamp.wrapping_sub(STAMP_AGE_MAX);
+        }
+        if expired && hot.state == State::Open {
+            // Until the hub handshake there is no way to say so, and that is over in seconds.
+            return self.board.farewell(slot, CloseReason::AuthExpired, Some((None, true)), CloseCode::NORMAL);
         }
         let since_progress = tick.since(Tick(hot.progress_tick));
         if outbox::is_clear(hot) {

@@ -27,7 +27,7 @@ pub(crate) struct ByQuery;
 
 impl Authenticator for ByQuery {
     fn authenticate(&self, request: &ConnectRequest<'_>) -> Result<Identity, Refusal> {
-        Ok(Identity { user: request.query_value("user").map(|user| user.into_owned()) })
+        Ok(Identity { user: request.query_value("user").map(|user| user.into_owned()), ..Identity::default() })
     }
 }
 

@@ -119,6 +119,8 @@ static SEGMENTS: Metric = gauge("fanfare_log_segments", &["core", "state"], "Seg
 static MEMORY: Metric = gauge("fanfare_memory_bytes", &["kind"], "Memory of this process.");
 static FILES: Metric = gauge("fanfare_open_files", &[], "File descriptors of this process; clients need none.");
 static FILES_MAX: Metric = gauge("fanfare_open_files_limit", &[], "File descriptors this process may have.");
+static TOKENS_REFUSED: Metric =
+    counter("fanfare_auth_failures_total", &["reason"], "Requests without a good token where one is needed or given.");
 static ADMIN_REFUSED: Metric =
     counter("fanfare_admin_refused_total", &["reason"], "Connections and requests the admin listener turned away.");
 
@@ -130,6 +132,8 @@ pub(crate) struct Facts<'a> {
     pub(crate) connections_max: usize,
     /// What the kernel says about this process.
     pub(crate) process: ProcessFigures,
+    /// Tokens that were refused, by reason.
+    pub(crate) tokens_refused: &'a [(&'static str, u64)],
     /// Refusals of the admin listener, by reason.
     pub(crate) admin_refused: &'a [(&'static str, u64)],
 }
@@ -149,6 +153,7 @@ pub(crate) fn render(facts: &Facts<'_>) -> String {
     }
     by_reason(&mut page, &CLOSED, total.closed());
     by_reason(&mut page, &REFUSED, total.refused());
+    by_reason(&mut page, &TOKENS_REFUSED, facts.tokens_refused.iter().copied());
     by_reason(&mut page, &ADMIN_REFUSED, facts.admin_refused.iter().copied());
     let direct = total.private_messages_total.saturating_sub(total.pings_sent_total);
     page.family(&SENT)
@@ -210,6 +215,7 @@ mod tests {
             engine: &snapshot(),
             connections_max: 18_900,
             process: ProcessFigures { resident_bytes: 1, open_files: 2, open_files_max: 3 },
+            tokens_refused: &[("expired", 2)],
             admin_refused: &[("full", 1)],
         })
     }
@@ -229,6 +235,7 @@ mod tests {
             &MEMORY,
             &FILES,
             &FILES_MAX,
+            &TOKENS_REFUSED,
             &ADMIN_REFUSED,
         ];
         plain.chain(special).collect()
@@ -270,6 +277,7 @@ mod tests {
             "fanfare_messages_sent_total{kind=\"ping\"} 22",
             "fanfare_core_turns_total{core=\"0\"} 11",
             "fanfare_core_turns_total{core=\"1\"} 110",
+            "fanfare_auth_failures_total{reason=\"expired\"} 2",
             "fanfare_admin_refused_total{reason=\"full\"} 1",
         ] {
             assert!(page.lines().any(|found| found == line), "{line} is not in\n{page}");

@@ -61,10 +61,12 @@ impl AdminPages {
     fn metrics(&self) -> Answer {
         let admin_refused = [Refused::Full, Refused::BadRequest, Refused::Silent]
             .map(|reason| (refusal_name(reason), self.refused[reason as usize].get()));
+        let tokens_refused: Vec<_> = self.node.tokens_refused().collect();
         let facts = Facts {
             engine: &self.node.metrics(),
             connections_max: self.node.connections_max(),
             process: ProcessFigures::read(),
+            tokens_refused: &tokens_refused,
             admin_refused: &admin_refused,
         };
         Answer::new(200, exposition::CONTENT_TYPE, metrics::render(&facts).into_bytes())

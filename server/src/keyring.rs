@@ -1,0 +1,297 @@
+//! The keys that clients' tokens are verified by: read from files at start, and again when a file changes.
+
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use fanfare_engine::auth::{Algorithm, JWKS_BYTES_MAX, Jwks, Key, KeyFault, KeySet, TokenRules, Tokens};
+
+use crate::control::rt;
+use crate::failure::{Code, Failure};
+
+/// How often the files are looked at. Asking the kernel when they changed costs microseconds.
+const LOOK_PERIOD: Duration = Duration::from_secs(2);
+/// Bytes of a file with a secret: those that people use have a few dozen.
+const SECRET_BYTES_MAX: usize = 4 << 10;
+
+/// Whose tokens are good, and which hubs want one.
+#[derive(Clone, Debug)]
+pub(crate) struct TokenSettings {
+    /// Where keys are.
+    pub(crate) files: KeyFiles,
+    /// What is asked of a token.
+    pub(crate) rules: TokenRules,
+    /// Who may come in without a token.
+    pub(crate) anonymous: Anonymous,
+    /// Whether a connection ends with its token.
+    pub(crate) close_on_expiry: bool,
+}
+
+/// Hubs that take clients without a token.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Anonymous {
+    /// All of them.
+    Everywhere,
+    /// These; perhaps none.
+    At(Vec<String>),
+}
+
+impl Anonymous {
+    /// Whether `hub` is one of them.
+    pub(crate) fn at(&self, hub: &str) -> bool {
+        match self {
+            Anonymous::Everywhere => true,
+            Anonymous::At(hubs) => hubs.iter().any(|name| name == hub),
+        }
+    }
+}
+
+/// The files.
+#[derive(Clone, Debug)]
+pub(crate) struct KeyFiles {
+    /// One secret each.
+    pub(crate) secrets: Vec<PathBuf>,
+    /// What the secrets are for.
+    pub(crate) algorithm: Algorithm,
+    /// A JWK set.
+    pub(crate) jwks: Option<PathBuf>,
+}
+
+/// Keys, and how they read in a log.
+pub(crate) struct Keyring {
+    /// The keys.
+    pub(crate) keys: KeySet,
+    /// How many, and how many were passed over.
+    pub(crate) summary: String,
+}
+
+impl KeyFiles {
+    /// Reads all files.
+    ///
+    /// # Errors
+    /// [`Code::KeyFile`] with the file, what is wrong with it, and what would do.
+    pub(crate) fn read(&self) -> Result<Keyring, Failure> {
+        let mut keys = Vec::new();
+        for path in &self.secrets {
+            keys.push(self.read_secret(path)?);
+        }
+        let mut passed_over = 0;
+        if let Some(path) = &self.jwks {
+            let text = read_at_most(path, JWKS_BYTES_MAX).map_err(|error| unreadable(path, &error))?;
+            let set = Jwks::parse(&text).map_err(|fault| unusable(path, &fault))?;
+            if set.keys.is_empty() {
+                return Err(unusable(path, &KeyFault::Empty));
+            }
+            passed_over = set.passed_over;
+            keys.extend(set.keys);
+        }
+        let keys = KeySet::new(keys).map_err(|fault| {
+            Failure::new(Code::KeyFile, "the keys for tokens do not fit together").fact("why", fault.to_string())
+        })?;
+        let others = if passed_over == 0 { String::new() } else { format!(", {passed_over} for other things") };
+        Ok(Keyring { summary: format!("{} for tokens{others}", keys.len()), keys })
+    }
+
+    fn read_secret(&self, path: &Path) -> Result<Key, Failure> {
+        let text = read_at_most(path, SECRET_BYTES_MAX).map_err(|error| unreadable(path, &error))?;
+        // Editors end a file with a line end, and nobody means it as a part of the secret.
+        let secret = text.strip_suffix(b"\n").map_or(&text[..], |text| text.strip_suffix(b"\r").unwrap_or(text));
+        Key::secret(self.algorithm, secret).map_err(|fault| {
+            let min = self.algorithm.secret_bytes_min();
+            unusable(path, &fault).fix(format!("make one: openssl rand -base64 {min} > {}", path.display()))
+        })
+    }
+
+    fn paths(&self) -> impl Iterator<Item = &PathBuf> {
+        self.secrets.iter().chain(&self.jwks)
+    }
+
+    /// What changes when a file does.
+    fn stamps(&self) -> Vec<Option<Stamp>> {
+        self.paths().map(|path| Stamp::of(path)).collect()
+    }
+}
+
+/// The state of a file: another one has come, or it was written, when this has changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Stamp {
+    inode: u64,
+    len: u64,
+    modified: (i64, i64),
+}
+
+impl Stamp {
+    /// `None`: there is no such file, or it cannot be looked at.
+    fn of(path: &Path) -> Option<Self> {
+        let about = fs::metadata(path).ok()?;
+        Some(Stamp { inode: about.ino(), len: about.len(), modified: (about.mtime(), about.mtime_nsec()) })
+    }
+}
+
+/// Puts changed keys in force, for as long as the server runs. `seen` is from before they were read first.
+pub(crate) async fn watch(mut watched: Watched, tokens: Tokens) {
+    loop {
+        rt::sleep(LOOK_PERIOD).await;
+        match watched.look() {
+            None => {}
+            Some(Ok(keyring)) => {
+                tokens.replace_keys(keyring.keys);
+                log(&format!("keys  {}, read again", keyring.summary));
+            }
+            Some(Err(failure)) => log(&kept(&failure).to_string()),
+        }
+    }
+}
+
+/// Files and what was last seen of them.
+pub(crate) struct Watched {
+    files: KeyFiles,
+    /// What the keys in force, or the last complaint, came from.
+    done: Vec<Option<Stamp>>,
+    /// What was there at the last look.
+    last: Vec<Option<Stamp>>,
+}
+
+impl Watched {
+    /// To be made before the files are read first: what changes in between is seen.
+    pub(crate) fn new(files: KeyFiles) -> Self {
+        let stamps = files.stamps();
+        Watched { files, done: stamps.clone(), last: stamps }
+    }
+
+    /// What came of a change, once. A file that changed since the last look may still be being written: it is read
+    /// when it has been left alone for one period.
+    fn look(&mut self) -> Option<Result<Keyring, Failure>> {
+        let now = self.files.stamps();
+        let settled = now == self.last;
+        self.last = now;
+        if !settled || self.done == self.last {
+            return None;
+        }
+        self.done.clone_from(&self.last);
+        Some(self.files.read())
+    }
+}
+
+fn kept(failure: &Failure) -> Failure {
+    Failure::new(Code::KeysKept, "the keys for tokens stay as they were: the changed ones cannot be used")
+        .fact("why", failure.to_string())
+        .fix("mend the file; it is read again when it changes")
+}
+
+fn unreadable(path: &Path, error: &io::Error) -> Failure {
+    Failure::new(Code::KeyFile, format!("cannot read keys from {}", path.display())).fact("why", error.to_string())
+}
+
+fn unusable(path: &Path, fault: &KeyFault) -> Failure {
+    Failure::new(Code::KeyFile, format!("cannot use the keys in {}", path.display())).fact("why", fault.to_string())
+}
+
+/// The whole file, if it has at most `bytes_max` bytes.
+fn read_at_most(path: &Path, bytes_max: usize) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    // One byte more tells a longer file from one that just fits.
+    File::open(path)?.take(bytes_max as u64 + 1).read_to_end(&mut bytes)?;
+    if bytes.len() > bytes_max {
+        return Err(io::Error::other(format!("it has more than {bytes_max} bytes")));
+    }
+    Ok(bytes)
+}
+
+/// The log of a server is its standard error.
+fn log(text: &str) {
+    eprintln!("{text}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A folder that goes with the test.
+    struct Folder(PathBuf);
+
+    impl Folder {
+        fn new(name: &str) -> Self {
+            let path = std::env::temp_dir().join(format!("fanfare-keyring-{}-{name}", std::process::id()));
+            fs::create_dir_all(&path).expect("a folder");
+            Folder(path)
+        }
+
+        fn write(&self, name: &str, text: &str) -> PathBuf {
+            let path = self.0.join(name);
+            fs::write(&path, text).expect("a file");
+            path
+        }
+    }
+
+    impl Drop for Folder {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(&self.0);
+        }
+    }
+
+    fn files(secrets: Vec<PathBuf>, jwks: Option<PathBuf>) -> KeyFiles {
+        KeyFiles { secrets, algorithm: Algorithm::Hs256, jwks }
+    }
+
+    fn refused(files: &KeyFiles) -> String {
+        files.read().err().expect("a refusal").to_string()
+    }
+
+    const SECRET: &str = "0123456789abcdef0123456789abcdef";
+
+    #[test]
+    fn secrets_lose_one_line_end_and_nothing_else() {
+        let folder = Folder::new("line-end");
+        for end in ["", "\n", "\r\n"] {
+            files(vec![folder.write("key", &format!("{SECRET}{end}"))], None).read().expect("a secret");
+            let short = folder.write("short", &format!("{}{end}", &SECRET[1..]));
+            let text = refused(&files(vec![short], None));
+            assert!(text.contains("FF2030") && text.contains("31 bytes"), "{text}");
+            assert!(text.contains("openssl rand") && !text.contains(&SECRET[1..]), "{text}");
+        }
+        let blanks = folder.write("blanks", &format!("{}\n\n", &SECRET[1..]));
+        files(vec![blanks], None).read().expect("31 letters and a line end");
+    }
+
+    #[test]
+    fn files_that_cannot_be_used_are_named_with_the_reason() {
+        let folder = Folder::new("bad");
+        let secret = folder.write("key", SECRET);
+        for (name, text, why) in [
+            ("no-set", "[]", "array `keys`"),
+            ("empty", r#"{"keys":[]}"#, "no key that can verify"),
+            ("others", r#"{"keys":[{"kty":"OKP","crv":"Ed25519"}]}"#, "no key that can verify"),
+            ("broken", r#"{"keys":[{"kty":"RSA","n":"AQAB"}]}"#, "`keys[0].e`"),
+        ] {
+            let path = folder.write(name, text);
+            let refusal = refused(&files(vec![secret.clone()], Some(path)));
+            assert!(refusal.contains("FF2030") && refusal.contains(name) && refusal.contains(why), "{refusal}");
+        }
+        let missing = refused(&files(vec![folder.0.join("nowhere")], None));
+        assert!(missing.contains("FF2030") && missing.contains("nowhere"), "{missing}");
+        let large = folder.write("large", &"x".repeat(SECRET_BYTES_MAX + 1));
+        assert!(refused(&files(vec![large], None)).contains("4096 bytes"));
+    }
+
+    #[test]
+    fn a_change_is_read_once_and_only_when_the_file_is_left_alone() {
+        let folder = Folder::new("change");
+        let path = folder.write("key", SECRET);
+        let mut watched = Watched::new(files(vec![path.clone()], None));
+        assert!(watched.look().is_none(), "nothing has changed");
+        folder.write("key", "too short");
+        assert!(watched.look().is_none(), "it may still be being written");
+        assert!(watched.look().is_some_and(|read| read.is_err()), "now it is read");
+        assert!(watched.look().is_none() && watched.look().is_none(), "one complaint for one change");
+        fs::remove_file(&path).expect("the file");
+        assert!(watched.look().is_none());
+        assert!(watched.look().is_some_and(|read| read.is_err()), "a file that has gone is a change");
+        folder.write("key", &format!("{SECRET}{SECRET}"));
+        assert!(watched.look().is_none());
+        assert!(watched.look().is_some_and(|read| read.is_ok()), "mended");
+        assert!(watched.look().is_none());
+    }
+}
