@@ -109,6 +109,7 @@ fn common() -> EndpointOptions {
     EndpointOptions {
         detailed_errors: true,
         keep_request: true,
+        resumable: true,
         negotiate_headers: vec![(endpoints::NEGOTIATE_COOKIE.0.to_owned(), endpoints::NEGOTIATE_COOKIE.1.to_owned())],
         ..EndpointOptions::default()
     }

@@ -82,6 +82,8 @@ catalogue! {
     accepted_total,
     /// Sockets taken over from other shards.
     adopted_total,
+    /// Connections that went on with another WebSocket.
+    resumed_total,
     /// Hub connections opened.
     opened_total,
     /// Hub messages received.

@@ -11,6 +11,7 @@
 //!
 //! ```text
 //! u8 version = 1 | u8 key | 16 id | u32 seconds | 4 user tag | 16 HMAC-SHA-256 over "mbp1 token" and all before
+//! seconds = resumable 1 bit | seconds since the engine started 31 bits
 //! ```
 //!
 //! With negotiate version 0 there is no token and the id itself opens the door; such ids have the bearer bit, so
@@ -39,6 +40,8 @@ const TOKEN_CONTEXT: &[u8] = b"mbp1 token";
 const MAC_BYTES: usize = 16;
 const SECONDS_BITS: u32 = 19;
 const SEQUENCE_BITS: u32 = 20;
+/// The bit of a token's seconds that says that its connection may be resumed.
+const RESUMABLE: u32 = 1 << 31;
 /// How far a token's time may lie ahead: shards read the clock at their own moments.
 const AHEAD_S: u32 = 2;
 
@@ -184,10 +187,11 @@ impl IdMint {
         self.next(now_s, true)
     }
 
-    /// The token that goes with `id`, for `user`.
-    pub fn token(&self, id: &ConnectionId, now_s: u32, user: Option<&str>) -> String {
+    /// The token that goes with `id`, for `user`; whether its connection may be resumed.
+    pub fn token(&self, id: &ConnectionId, now_s: u32, user: Option<&str>, resumable: bool) -> String {
         let mut salt = [0; 8];
-        salt[..4].copy_from_slice(&now_s.to_le_bytes());
+        let stamp = now_s & !RESUMABLE | if resumable { RESUMABLE } else { 0 };
+        salt[..4].copy_from_slice(&stamp.to_le_bytes());
         salt[4..].copy_from_slice(&self.keys.user_tag(user));
         self.keys.token(id, salt)
     }
@@ -202,6 +206,13 @@ impl IdMint {
             ID_TEXT_BYTES => self.verify_bearer(text, now_s, ttl_s),
             _ => Err(IdError::Forged),
         }
+    }
+
+    /// Whether the connection of a token, which has been verified, may be resumed.
+    pub fn is_resumable(&self, text: &str) -> bool {
+        let mut bytes = [0; TOKEN_BYTES];
+        let whole = URL_SAFE_NO_PAD.decode_slice(text, &mut bytes) == Ok(TOKEN_BYTES);
+        whole && bytes[21] & 0x80 != 0
     }
 
     /// The second in which an id of ours was made, on the clock of `now_s`, which is not earlier.
@@ -220,7 +231,7 @@ impl IdMint {
         // Compared in constant time.
         let genuine = mac.chain_update(TOKEN_CONTEXT).chain_update(&bytes[..26]).verify_truncated_left(&bytes[26..]);
         genuine.map_err(|_| IdError::Forged)?;
-        let stamp = u32::from_le_bytes([bytes[18], bytes[19], bytes[20], bytes[21]]);
+        let stamp = u32::from_le_bytes([bytes[18], bytes[19], bytes[20], bytes[21]]) & !RESUMABLE;
         if now_s.wrapping_add(AHEAD_S).wrapping_sub(stamp) > ttl_s.saturating_add(AHEAD_S) {
             return Err(IdError::Expired);
         }
@@ -270,7 +281,11 @@ mod tests {
     fn a_token_opens_the_door_for_its_user_in_its_time() {
         let mut mint = IdMint::new(Arc::new(keys()), 1);
         let id = mint.mint(1000);
-        let token = mint.token(&id, 1000, Some("ann"));
+        let token = mint.token(&id, 1000, Some("ann"), false);
+        let resumable = mint.token(&id, 1000, Some("ann"), true);
+        assert!(mint.is_resumable(&resumable) && !mint.is_resumable(&token) && !mint.is_resumable("x"));
+        assert_eq!(mint.verify(&resumable, 1015, 15, Some("ann")), Ok(id));
+        assert_eq!(mint.verify(&resumable, 1016, 15, Some("ann")), Err(IdError::Expired));
         assert_eq!(mint.verify(&token, 1015, 15, Some("ann")), Ok(id));
         assert_eq!(mint.verify(&token, 999, 15, Some("ann")), Ok(id));
         assert_eq!(mint.verify(&token, 1016, 15, Some("ann")), Err(IdError::Expired));

@@ -10,7 +10,32 @@ pub(crate) struct Endpoints;
 
 impl HttpHandler for Endpoints {
     fn handle(&self, request: &HttpRequest<'_>) -> HttpAnswer {
+        let mut answer = self.answer(request);
+        if let Some(origin) = request.header("origin").and_then(|origin| std::str::from_utf8(origin).ok()) {
+            let header = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+            answer.headers.push(header("Access-Control-Allow-Origin", origin));
+            answer.headers.push(header("Access-Control-Allow-Credentials", "true"));
+            answer.headers.push(header("Vary", "Origin"));
+        }
+        answer
+    }
+}
+
+/// A browser asks whether it may ask: what it wants, it may.
+fn preflight(request: &HttpRequest<'_>) -> HttpAnswer {
+    let wanted = |name| request.header(name).map(|value| String::from_utf8_lossy(value).into_owned());
+    let allowed = [
+        ("Access-Control-Allow-Methods", wanted("access-control-request-method")),
+        ("Access-Control-Allow-Headers", wanted("access-control-request-headers")),
+    ];
+    let headers = allowed.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?)));
+    HttpAnswer { status: 204, headers: headers.collect(), body: Vec::new() }
+}
+
+impl Endpoints {
+    fn answer(&self, request: &HttpRequest<'_>) -> HttpAnswer {
         match (request.method(), request.path()) {
+            ("OPTIONS", "/redirecthub/negotiate") => preflight(request),
             ("GET" | "HEAD", "/health") => HttpAnswer::text(200, "healthy"),
             ("GET", "/stats") => {
                 let held = request.connections() + request.pending();

@@ -55,8 +55,8 @@ pub enum Origins {
 impl Origins {
     /// Whether a page of `origin` may speak to a server that it calls `host`.
     pub fn allow(&self, origin: &str, host: Option<&str>) -> bool {
-        let same_host =
-            || host.is_some_and(|host| host_of(origin).is_some_and(|of| of.eq_ignore_ascii_case(name(host))));
+        let ours = host.and_then(name);
+        let same_host = || host_of(origin).zip(ours).is_some_and(|(of, ours)| of.eq_ignore_ascii_case(ours));
         match self {
             Origins::Any => true,
             Origins::SameHost => same_host(),
@@ -67,15 +67,22 @@ impl Origins {
 
 /// The host name of an origin, `null` and nonsense aside.
 fn host_of(origin: &str) -> Option<&str> {
-    origin.split_once("://").map(|(_, authority)| name(authority))
+    origin.split_once("://").and_then(|(_, authority)| name(authority))
 }
 
-/// A host without its port. An IPv6 address keeps its brackets.
-fn name(authority: &str) -> &str {
-    match authority.rfind(':') {
-        Some(colon) if !authority[colon..].contains(']') => &authority[..colon],
-        _ => authority,
-    }
+/// A host without its port, if that is what it is. An IPv6 address keeps its brackets.
+fn name(authority: &str) -> Option<&str> {
+    let (host, port) = match authority.rfind(':') {
+        Some(colon) if !authority[colon..].contains(']') => (&authority[..colon], &authority[colon + 1..]),
+        _ => (authority, ""),
+    };
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b".-_".contains(&byte);
+    let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+    let sound = match bare {
+        Some(address) => address.bytes().all(|byte| byte.is_ascii_hexdigit() || b":.".contains(&byte)),
+        None => host.bytes().all(plain),
+    };
+    (sound && !host.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit())).then_some(host)
 }
 
 /// How a hub behaves under one path. The defaults are SignalR's.
@@ -99,6 +106,10 @@ pub struct EndpointOptions {
     pub poll_timeout_ms: u32,
     /// Milliseconds that a long-polling client may go without a poll.
     pub disconnect_timeout_ms: u32,
+    /// Whether clients that ask for it may resume a lost WebSocket connection (stateful reconnect).
+    pub resumable: bool,
+    /// Bytes sent to such a client and not acknowledged, beyond which sending waits.
+    pub resume_bytes_max: usize,
     /// Bytes of one POST. 0: unlimited (`Limits::partial_bytes_max` still holds).
     pub post_bytes_max: usize,
     /// Invocations of one client that may run at the same time.
@@ -125,6 +136,8 @@ impl Default for EndpointOptions {
             origins: Origins::default(),
             poll_timeout_ms: 90_000,
             disconnect_timeout_ms: 15_000,
+            resumable: false,
+            resume_bytes_max: 100_000,
             post_bytes_max: 30_000_000,
             parallel_invocations_max: 1,
             close_on_expiry: false,
@@ -284,7 +297,7 @@ impl<'a> HttpRequest<'a> {
         self.head.query_value(key)
     }
 
-    /// Hub connections now held by the engine, over all hubs and shards.
+    /// Hub connections now held by the engine, over all hubs and shards, those whose handshake is still to come included.
     pub fn connections(&self) -> usize {
         self.connections
     }
@@ -346,6 +359,10 @@ mod tests {
         for (origin, host) in [
             ("https://evil.example", Some("chat.example")),
             ("https://chat.example.evil", Some("chat.example")),
+            ("https://chat.example:443.evil", Some("chat.example:443")),
+            ("https://chat.example:443@evil", Some("chat.example:443")),
+            ("https://chat.example/x", Some("chat.example/x")),
+            ("https://", Some("")),
             ("null", Some("null")),
             ("https://chat.example", None),
         ] {

@@ -21,6 +21,8 @@ pub enum State {
     Waiting,
     /// HTTP: on its way to another shard.
     Moving,
+    /// A WebSocket that carries a session.
+    Carrying,
     /// A hub connection; the hub handshake is awaited.
     Handshake,
     /// A hub connection.

@@ -26,6 +26,11 @@ impl Asker {
         Self { origin: origin.map(Box::from), ..Self::plain(head) }
     }
 
+    /// The same, with the socket's end behind the answer.
+    pub(crate) fn closing(self) -> Self {
+        Self { keep_alive: false, ..self }
+    }
+
     /// Whether the socket carries another request after this one.
     pub(crate) fn keeps_alive(&self) -> bool {
         self.keep_alive

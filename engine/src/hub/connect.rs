@@ -61,6 +61,8 @@ struct Call<'a> {
     options: &'a EndpointOptions,
     asker: Asker,
     identity: Identity,
+    /// Its token is one of a connection that may be resumed.
+    resumable: bool,
 }
 
 /// What a request on a hub's path wants (spec 2.1).
@@ -126,7 +128,7 @@ impl Switchboard {
 
     fn other_path(&mut self, head: &RequestHead<'_>) -> Response {
         let pending = self.shared.pending.count(self.now_s());
-        let request = HttpRequest::new(head, self.shared.connections(), pending);
+        let request = HttpRequest::new(head, self.shared.directory.len(), pending);
         let answer = match &self.shared.http {
             Some(handler) => handler.handle(&request),
             None => HttpAnswer::not_found(),
@@ -190,9 +192,10 @@ impl Switchboard {
                 let now_s = self.now_s();
                 let id = if request.version == 0 { self.mint.mint_bearer(now_s) } else { self.mint.mint(now_s) };
                 self.shared.pending.negotiated(now_s);
-                let token = self.mint.token(&id, now_s, identity.user.as_deref());
+                let resumable = options.resumable && request.use_stateful_reconnect && request.version > 0;
+                let token = self.mint.token(&id, now_s, identity.user.as_deref(), resumable);
                 let transports: Vec<Transport> = options.transports.offered().collect();
-                negotiate::write_response(&mut body, request.version, &id.to_string(), &token, &transports, false);
+                negotiate::write_response(&mut body, request.version, &id.to_string(), &token, &transports, resumable);
             }
         }
         body
@@ -257,7 +260,8 @@ impl Switchboard {
         if want.transport().is_some() && !matches!(head.body_length(), BodyLength::None | BodyLength::Length(0)) {
             return self.refuse_text(&asker, 400, RefuseReason::BadRequest, "A GET of a hub has no body.\n");
         }
-        let call = Call { head, raw, options, asker, identity };
+        let resumable = options.resumable && head.query_value("id").is_some_and(|id| self.mint.is_resumable(&id));
+        let call = Call { head, raw, options, asker, identity, resumable };
         let id = match head.query_value("id").filter(|id| !id.is_empty()) {
             None if want == Want::Upgrade => None,
             None => return self.refuse_text(&call.asker, 400, RefuseReason::BadRequest, NO_ID),
@@ -265,7 +269,7 @@ impl Switchboard {
                 Place::Bound(connection) if connection.shard() != self.shard => {
                     return Response::Move(connection.shard());
                 }
-                Place::Bound(connection) => return self.call_bound(call, want, connection),
+                Place::Bound(connection) => return self.call_bound(slot, call, want, connection),
                 Place::Free(id) => Some(id),
                 Place::Unknown => return self.refuse_text(&call.asker, 404, RefuseReason::UnknownId, UNKNOWN_ID),
             },
@@ -288,7 +292,7 @@ impl Switchboard {
     }
 
     /// The id is that of a connection of this shard.
-    fn call_bound(&mut self, call: Call<'_>, want: Want, connection: ConnRef) -> Response {
+    fn call_bound(&mut self, socket: Slot, call: Call<'_>, want: Want, connection: ConnRef) -> Response {
         let Some(slot) = self.resolve(connection) else {
             return self.refuse_text(&call.asker, 404, RefuseReason::UnknownId, UNKNOWN_ID);
         };
@@ -313,6 +317,13 @@ impl Switchboard {
                 self.expiries.set(slot, due_s);
                 Response::Poll(PollOf::Session(connection), call.asker)
             }
+            Want::Upgrade if self.may_resume(slot) => match self.switch_protocols(&call) {
+                Ok(answer) => {
+                    self.change_carrier(slot, socket);
+                    Response::Begin(answer, State::Carrying)
+                }
+                Err(refused) => refused,
+            },
             Want::Upgrade | Want::Events => self.refuse_text(&call.asker, 409, RefuseReason::Transport, ""),
         }
     }
@@ -329,16 +340,10 @@ impl Switchboard {
             let text = format!("{} transport not supported by this end point type", transport.name());
             return self.refuse_text(&call.asker, 404, RefuseReason::Transport, &text);
         }
-        if want == Want::Upgrade
-            && let Some(origin) = asker::origin(call.head)
-            && !call.options.origins.allow(origin, asker::host(call.head))
-        {
-            return self.refuse_text(&call.asker, 403, RefuseReason::Origin, "");
-        }
-        let upgraded = (want == Want::Upgrade).then(|| switch_protocols(call.head)).transpose();
+        let upgraded = (want == Want::Upgrade).then(|| self.switch_protocols(&call)).transpose();
         let upgraded = match upgraded {
             Ok(answer) => answer,
-            Err(error) => return self.bad_upgrade(&call.asker, error),
+            Err(refused) => return refused,
         };
         if let Some(refused) = self.turn_away(&call.asker) {
             return Response::Http(refused);
@@ -353,6 +358,15 @@ impl Switchboard {
         };
         if want == Want::Poll {
             return Response::Poll(PollOf::New(newcomer), call.asker);
+        }
+        if let Some(answer) = &upgraded
+            && call.resumable
+        {
+            return if self.begin_carried(slot, newcomer) {
+                Response::Begin(answer.clone(), State::Carrying)
+            } else {
+                self.refuse_text(&call.asker, 409, RefuseReason::Transport, "")
+            };
         }
         if !self.settle_in(slot, newcomer, transport) {
             return self.refuse_text(&call.asker, 409, RefuseReason::Transport, "");
@@ -403,6 +417,16 @@ impl Switchboard {
         // A part of a second is still good.
         let left_s = left.as_secs() + u64::from(left.subsec_nanos() > 0);
         u32::try_from(left_s).ok().and_then(|left_s| self.now_s().checked_add(left_s))
+    }
+
+    /// The answer to an upgrade that is as it should be, or the refusal.
+    fn switch_protocols(&mut self, call: &Call<'_>) -> Result<Vec<u8>, Response> {
+        if let Some(origin) = asker::origin(call.head)
+            && !call.options.origins.allow(origin, asker::host(call.head))
+        {
+            return Err(self.refuse_text(&call.asker, 403, RefuseReason::Origin, ""));
+        }
+        switch_protocols(call.head).map_err(|error| self.bad_upgrade(&call.asker, error))
     }
 
     fn bad_upgrade(&mut self, asker: &Asker, error: HttpError) -> Response {

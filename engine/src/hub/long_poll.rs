@@ -101,6 +101,17 @@ impl Switchboard {
         self.hear_early(session);
     }
 
+    /// The socket that carries the session, by a poll or as a WebSocket. Returns the one that did.
+    pub(crate) fn set_socket(&mut self, session: Slot, socket: Option<Slot>) -> Option<Slot> {
+        let since = self.tick();
+        std::mem::replace(self.polling(session), Polling { poll: socket, since }).poll
+    }
+
+    /// Whether any socket carries the session now.
+    pub(crate) fn has_socket(&self, session: Slot) -> bool {
+        self.pollings.get(session.index()).is_some_and(|polling| polling.poll.is_some())
+    }
+
     /// Answers a poll without news.
     fn answer_poll(&mut self, socket: Slot, status: u16) {
         if let Some(Waiting { asker, .. }) = self.stop_waiting(socket) {
@@ -144,8 +155,12 @@ impl Switchboard {
 
     fn tell_poll(&mut self, session: Slot, head: &mut PollHead) {
         let hot = *self.slots.hot(session);
-        if matches!(hot.state, State::Free | State::Closing) || self.polling(session).poll.is_none() {
+        let Some(socket) = self.polling(session).poll else { return };
+        if matches!(hot.state, State::Free | State::Closing) {
             return;
+        }
+        if hot.variation.transport() == Transport::WebSockets {
+            return self.tell_carrier(session, socket);
         }
         if !outbox::is_clear(&hot) {
             self.move_news(session, head);
@@ -197,7 +212,10 @@ impl Switchboard {
     }
 
     /// The session has ended: whoever waits for it is told. Its slot is free at the end of the turn.
-    pub(crate) fn leave_session(&mut self, session: Slot) {
+    pub(crate) fn leave_session(&mut self, session: Slot, reason: CloseReason) {
+        if self.slots.hot(session).variation.transport() == Transport::WebSockets {
+            return self.dismiss_carrier(session, reason);
+        }
         if let Some(socket) = self.end_poll(session) {
             self.answer_poll(socket, 204);
         }
@@ -211,7 +229,10 @@ impl Switchboard {
             (ticks_from_ms(options.poll_timeout_ms), ticks_from_ms(options.disconnect_timeout_ms));
         let polling = *self.polling(session);
         let for_ticks = tick.since(polling.since);
+        self.acknowledge(session);
         match polling.poll {
+            // A WebSocket may carry it for as long as it likes.
+            Some(socket) if self.carriers.contains_key(&socket) => {}
             None if for_ticks >= quiet_ticks => self.hang_up(session, CloseReason::Lost),
             Some(socket) if for_ticks >= poll_ticks => {
                 self.end_poll(session);
@@ -230,5 +251,9 @@ impl Switchboard {
         hot.session.begin_close(tick, limit);
         hot.flags.clear(Flags::PAUSED);
         self.make_dirty(session);
+        if !self.has_socket(session) && self.slots.hot(session).variation.transport() == Transport::WebSockets {
+            // Nobody is there to be told, and nobody may come back.
+            self.hang_up(session, CloseReason::Normal);
+        }
     }
 }

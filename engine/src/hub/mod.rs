@@ -16,6 +16,7 @@ pub mod pending;
 pub(crate) mod post;
 pub mod publisher;
 pub mod registry;
+pub(crate) mod resume;
 pub mod route;
 pub mod switchboard;
 pub(crate) mod waiting;

@@ -118,6 +118,16 @@ pub enum Outgoing<'a> {
     },
     /// Keep-alive.
     Ping,
+    /// What we have acted on (stateful reconnect).
+    Ack {
+        /// The number of the client's last message.
+        sequence_id: u64,
+    },
+    /// Where we go on (stateful reconnect).
+    Sequence {
+        /// The number of our next message.
+        sequence_id: u64,
+    },
     /// The end.
     Close {
         /// Why, if it was not in order.
@@ -139,9 +149,16 @@ impl Outgoing<'_> {
             Outgoing::RawResult { id, value } => hub_encode::completion_result(format, sink, id, value)?,
             Outgoing::Failure { id, error } => hub_encode::completion_error(format, sink, id, error)?,
             Outgoing::Ping => hub_encode::ping(format, sink),
+            Outgoing::Ack { sequence_id } => hub_encode::ack(format, sink, sequence_id),
+            Outgoing::Sequence { sequence_id } => hub_encode::sequence(format, sink, sequence_id),
             Outgoing::Close { error, allow_reconnect } => hub_encode::close(format, sink, error, allow_reconnect),
         }
         Ok(())
+    }
+
+    /// Whether stateful reconnect numbers it (spec 7.2).
+    pub fn is_numbered(&self) -> bool {
+        !matches!(self, Outgoing::Ping | Outgoing::Ack { .. } | Outgoing::Sequence { .. } | Outgoing::Close { .. })
     }
 
     /// How long it is in `variation`.

@@ -43,7 +43,8 @@ impl Switchboard {
                 }
             }
         };
-        let Some(slot) = self.resolve(connection) else { return self.gone(socket, &asker) };
+        let slot = self.resolve(connection).filter(|&slot| self.slots.hot(slot).state != State::Farewell);
+        let Some(slot) = slot else { return self.gone(socket, &asker) };
         self.hear(slot, body);
         let paused = self.resolve(connection).is_some() && self.slots.hot(slot).flags.has(Flags::PAUSED);
         if !paused {
@@ -63,7 +64,10 @@ impl Switchboard {
             return;
         }
         self.handle_stream(slot, bytes);
-        self.pause_if_it_owes_much(slot);
+        // What a session is owed waits for its next poll, which may well be behind the answer to this POST.
+        if !slot.is_session() {
+            self.pause_if_it_owes_much(slot);
+        }
     }
 
     /// What was posted before the connection was there.

@@ -26,6 +26,7 @@ use crate::hub::pending::Pending;
 use crate::hub::post::PostTo;
 use crate::hub::publisher::Mailbox;
 use crate::hub::registry::{Change, GroupError, GroupId, HubId, Registry};
+use crate::hub::resume::{UNNUMBERED, Window};
 use crate::hub::route::Leg;
 use crate::hub::waiting::Waiting;
 use crate::ids::{IdKeys, IdMint};
@@ -142,6 +143,10 @@ pub struct Switchboard {
     pub(crate) pollings: Vec<Polling>,
     /// Requests without an answer yet, by their socket.
     pub(crate) waiting: HashMap<Slot, Waiting>,
+    /// WebSockets that carry sessions, and which.
+    pub(crate) carriers: HashMap<Slot, ConnRef>,
+    /// What sessions keep until it is acknowledged.
+    pub(crate) windows: HashMap<Slot, Window>,
     /// POSTs whose body is still coming, by their socket.
     pub(crate) posting: HashMap<Slot, (PostTo, Asker)>,
     /// Of the requests without an answer, the POSTs that wait for room, by the connection that they are for.
@@ -230,6 +235,8 @@ impl Switchboard {
             noted: 0,
             pollings: Vec::new(),
             waiting: HashMap::new(),
+            carriers: HashMap::new(),
+            windows: HashMap::new(),
             posting: HashMap::new(),
             held_posts: HashMap::new(),
             moving: Vec::new(),
@@ -340,7 +347,8 @@ impl Switchboard {
         if hot.owed_bytes > soft && hot.flags.has(Flags::POLL_OUT_ARMED) {
             self.counters.slow_connections.add(u64::from(!hot.flags.has(Flags::SLOW)));
             hot.flags.set(Flags::SLOW);
-            if hot.state != State::Echo {
+            // Not the POSTs of a client that has not polled yet: its answer means received, not taken (spec 2.6).
+            if hot.state != State::Echo && !slot.is_session() {
                 hot.flags.set(Flags::PAUSED);
             }
         }
@@ -380,6 +388,14 @@ impl Switchboard {
         }
     }
 
+    /// The same for what the client does not count. Nobody counts but the clients of sessions.
+    pub(crate) fn owe_unnumbered(&mut self, slot: Slot, runs: &[Extent]) {
+        let class = if slot.is_session() { UNNUMBERED } else { 0 };
+        for run in runs {
+            self.owe(slot, Extent { class, ..*run });
+        }
+    }
+
     fn owe_all(&mut self, slot: Slot, runs: &Extents) {
         for run in runs.iter() {
             self.owe(slot, *run);
@@ -391,7 +407,11 @@ impl Switchboard {
         self.catch_up(slot);
         let runs = self.write_private(self.slots.hot(slot).variation, message)?;
         self.counters.private_messages_total.add(1);
-        self.owe_all(slot, &runs);
+        if message.is_numbered() {
+            self.owe_all(slot, &runs);
+        } else {
+            self.owe_unnumbered(slot, &runs);
+        }
         Ok(())
     }
 
@@ -419,7 +439,7 @@ impl Switchboard {
         }
         self.catch_up(slot);
         let runs = self.append_private(bytes.len(), |writer| writer.put(bytes))?;
-        self.owe_all(slot, &runs);
+        self.owe_unnumbered(slot, &runs);
         Ok(())
     }
 
@@ -503,6 +523,10 @@ impl Switchboard {
                 self.evicted.push((reference, segment));
             }
         }
+        for session in self.windows_over(segment) {
+            let reference = self.reference(session);
+            self.evicted.push((reference, segment));
+        }
     }
 
     /// Gives up whoever is over its bounds, and whoever still holds what was to be taken from it.
@@ -514,8 +538,9 @@ impl Switchboard {
         }
         for (connection, segment) in std::mem::take(&mut self.evicted) {
             let Some(slot) = self.resolve(connection) else { continue };
+            let keeps = self.windows.get(&slot).is_some_and(|window| window.touches(segment));
             let (hot, runs) = self.slots.outbox(slot);
-            if outbox::touches(hot, runs, segment) {
+            if keeps || outbox::touches(hot, runs, segment) {
                 self.drop_slow(slot);
             }
         }
@@ -612,9 +637,12 @@ impl Switchboard {
         }
     }
 
-    /// Takes a member out of everything and tells its host.
-    fn depart(&mut self, slot: Slot, reason: CloseReason) {
-        self.forget_identity(slot);
+    /// Takes a member out of everything and tells its host. The id of a session that still has something to say stays
+    /// its own: the next poll asks for it.
+    fn depart(&mut self, slot: Slot, reason: CloseReason, forget: bool) {
+        if forget {
+            self.forget_identity(slot);
+        }
         if !self.slots.hot_mut(slot).flags.take(Flags::MEMBER) {
             return;
         }
@@ -682,7 +710,8 @@ impl Switchboard {
             let _ = self.tell(slot, &Outgoing::Close { error, allow_reconnect });
         }
         let transport = self.slots.hot(slot).variation.transport();
-        let is_upgraded = matches!(state, State::Open | State::Handshake | State::Echo);
+        let is_upgraded =
+            matches!(state, State::Open | State::Handshake | State::Echo | State::Carrying) && !slot.is_session();
         if is_upgraded && transport == Transport::WebSockets {
             let mut frame = Vec::new();
             encode::write_close(&mut frame, Some(code), "");
@@ -708,7 +737,7 @@ impl Switchboard {
         }
         self.answer_posts(self.reference(slot), 200);
         self.slots.cold_mut(slot).close_reason = reason as u8;
-        self.depart(slot, reason);
+        self.depart(slot, reason, !slot.is_session());
     }
 
     /// Ends a connection whose input makes no sense any more (RFC 6455 7.1.7, HTTP errors): says why, ends our
@@ -733,13 +762,14 @@ impl Switchboard {
             Some(planned) if state == State::Farewell => planned,
             _ => reason,
         };
-        self.depart(slot, reason);
+        self.depart(slot, reason, true);
         self.answer_posts(self.reference(slot), 404);
         if slot.is_session() {
-            self.leave_session(slot);
+            self.leave_session(slot, reason);
         } else {
             self.forget_waiting(slot);
             self.posting.remove(&slot);
+            self.lose_carrier(slot, reason);
         }
         let request = std::mem::take(&mut self.slots.cold_mut(slot).request);
         self.requests.remove(request);

@@ -62,6 +62,7 @@ impl Switchboard {
                 }
             }
         }
+        runs_owed += self.windows.values().map(|window| window.runs().count() as u64).sum::<u64>();
         if self.holdings.total() < runs_owed {
             return Err(format!("{runs_owed} runs are owed, {} held", self.holdings.total()));
         }
@@ -111,6 +112,8 @@ impl Switchboard {
             ("connected ids", self.shared.directory.len()),
             ("works waiting for an empty outbox", self.drained_work.len()),
             ("requests without an answer", self.waiting.len()),
+            ("carriers", self.carriers.len()),
+            ("windows", self.windows.len()),
             ("POSTs under way", self.posting.len()),
             ("POSTs waiting for room", self.held_posts.len()),
             ("sockets on their way elsewhere", self.moving.len()),

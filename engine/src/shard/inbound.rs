@@ -58,7 +58,7 @@ impl Switchboard {
         let (hot, runs) = self.slots.outbox(slot);
         let owes_much = hot.owed_bytes as usize > soft || outbox::run_count(hot, runs) > ANSWER_RUNS_MAX;
         // Not an echo: it is asked to take a whole message before its peer reads any of it.
-        if owes_much && matches!(hot.state, State::Http | State::Handshake | State::Open) {
+        if owes_much && matches!(hot.state, State::Http | State::Handshake | State::Open | State::Carrying) {
             hot.flags.set(Flags::PAUSED);
         }
     }
@@ -68,6 +68,7 @@ impl Switchboard {
         match self.slots.hot(slot).state {
             State::Http => self.handle_http(slot, bytes),
             State::Waiting | State::Moving => self.keep_for_later(slot, bytes),
+            State::Carrying => self.handle_websocket(slot, bytes),
             State::Handshake | State::Open | State::Echo => {
                 // Whoever reads events has nothing to say on the same socket.
                 if self.slots.hot(slot).variation.transport() == Transport::WebSockets {
@@ -86,6 +87,13 @@ impl Switchboard {
             return self.hang_up(slot, CloseReason::ProtocolError);
         }
         partial.bytes.extend_from_slice(bytes);
+        self.keep_partial(slot, partial);
+    }
+
+    /// Forgets the hub message that was under way. Whole ones that wait stay.
+    pub(crate) fn forget_unfinished(&mut self, slot: Slot) {
+        let mut partial = self.take_partial(slot);
+        partial.bytes.clear();
         self.keep_partial(slot, partial);
     }
 
@@ -191,7 +199,7 @@ impl Switchboard {
                 self.keep_partial(slot, partial);
             }
             // What follows the upgrade in the same packet is the client's first frames.
-            State::Handshake | State::Echo => {
+            State::Handshake | State::Echo | State::Carrying => {
                 let (_, rest) = input.split_at_mut(at);
                 self.keep_partial(slot, partial);
                 if !rest.is_empty() {
@@ -227,6 +235,8 @@ impl Switchboard {
                 hot.session = Session::new(tick);
                 if self.tell_bytes(slot, &answer).is_err() {
                     self.hang_up(slot, CloseReason::Overload);
+                } else if state == State::Carrying {
+                    self.replay(slot);
                 }
             }
             Response::Http(answer) => {
@@ -319,9 +329,9 @@ impl Switchboard {
 
     fn bad_request(&mut self, slot: Slot, error: HttpError) {
         self.counters.refused_total[crate::event::RefuseReason::BadRequest as usize].add(1);
-        let mut answer = Vec::new();
-        let headers = [("Content-Type", "text/plain"), ("Connection", "close")];
-        response::write(&mut answer, error.status(), &headers, format!("{error}\n").as_bytes());
+        // Of a POST it is known who asks: a browser shows the answer only to whom it is for.
+        let asker = self.posting.remove(&slot).map(|(_, asker)| asker.closing()).unwrap_or_default();
+        let answer = asker.text(error.status(), &format!("{error}\n"));
         let _ = self.tell_bytes(slot, &answer);
         self.fail(slot, CloseReason::HttpDone, CloseCode::NORMAL);
     }
@@ -348,7 +358,11 @@ impl Switchboard {
         for event in decoder.handle_bytes(bytes) {
             match event {
                 Ok(Event::Data { kind, payload, first, fin }) => {
-                    if let Service::Echo(options) = self.endpoints[self.slots.hot(slot).endpoint as usize].service {
+                    if self.slots.hot(slot).state == State::Carrying {
+                        self.hear_carrier(slot, payload);
+                    } else if let Service::Echo(options) =
+                        self.endpoints[self.slots.hot(slot).endpoint as usize].service
+                    {
                         self.echo(slot, &mut partial, options, (kind, first, fin), payload);
                     } else {
                         self.handle_payload(slot, &mut partial, payload);
@@ -361,11 +375,12 @@ impl Switchboard {
                     break;
                 }
                 Err(error) => {
+                    self.lose_carrier(slot, CloseReason::ProtocolError);
                     self.fail(slot, CloseReason::ProtocolError, error.close_code());
                     break;
                 }
             }
-            if !matches!(self.slots.hot(slot).state, State::Handshake | State::Open | State::Echo) {
+            if !matches!(self.slots.hot(slot).state, State::Handshake | State::Open | State::Echo | State::Carrying) {
                 break;
             }
         }
@@ -388,6 +403,7 @@ impl Switchboard {
     /// The peer's close frame before ours: return its code, then end (RFC 6455 5.5.1).
     fn returned_close(&mut self, slot: Slot, code: Option<CloseCode>) {
         let code = code.unwrap_or(CloseCode::NORMAL);
+        self.lose_carrier(slot, CloseReason::Normal);
         self.farewell(slot, CloseReason::Normal, None, code);
         self.peer_done(slot);
     }
@@ -471,7 +487,7 @@ impl Switchboard {
             let searched = std::mem::take(&mut searched);
             let used = match self.slots.hot(slot).state {
                 State::Handshake => self.handle_handshake(slot, &bytes[at..]),
-                State::Open => self.handle_message(slot, partial, &bytes[at..], searched),
+                State::Open => self.handle_message(slot, partial, &bytes[at..], (searched, true)),
                 _ => return Flow::Stop,
             };
             match used {
@@ -489,17 +505,21 @@ impl Switchboard {
         let transport = self.slots.hot(slot).variation.transport();
         let parsed = handshake::parse(bytes, bytes_max).and_then(|progress| match progress {
             Progress::Done(request, used) => {
-                request.check(transport.accepts_binary()).map(|format| Some((format, used)))
+                let resumes = request.version >= handshake::VERSION_MAX;
+                request.check(transport.accepts_binary()).map(|format| Some((format, resumes, used)))
             }
             Progress::NeedMore => Ok(None),
         });
         match parsed {
             Ok(None) => Some(0),
-            Ok(Some((format, used))) => {
+            Ok(Some((format, resumes, used))) => {
                 self.slots.hot_mut(slot).variation = Variation::new(format, transport).unwrap_or_default();
                 let mut ok = Vec::with_capacity(8);
                 handshake::write_ok(&mut ok);
                 self.tell_body(slot, &ok);
+                if resumes && transport == Transport::WebSockets {
+                    self.keep_window(slot);
+                }
                 if self.slots.hot(slot).state == State::Handshake {
                     self.admit(slot);
                 }
@@ -529,8 +549,14 @@ impl Switchboard {
         }
     }
 
-    /// One hub message off the front of `bytes`. `Some(0)`: not whole yet. `None`: the connection ends.
-    fn handle_message(&mut self, slot: Slot, partial: &mut Partial, bytes: &[u8], searched: usize) -> Option<usize> {
+    /// One hub message off the front of `bytes`, `fresh` unless it had to wait before. `Some(0)`: not whole yet. `None`: the connection ends.
+    fn handle_message(
+        &mut self,
+        slot: Slot,
+        partial: &mut Partial,
+        bytes: &[u8],
+        (searched, fresh): (usize, bool),
+    ) -> Option<usize> {
         let format = self.format(slot);
         let bytes_max = self.options(slot).map_or(0, |options| options.message_bytes_max);
         let length = message_len(format, bytes, searched, bytes_max);
@@ -540,7 +566,9 @@ impl Switchboard {
                 let tick = self.tick();
                 let is_ping = matches!(message, Message::Ping);
                 self.slots.hot_mut(slot).session.handle_message(tick, is_ping);
-                self.take_message(slot, partial, &message, &bytes[..used]);
+                if !fresh || self.is_new(slot, &message) {
+                    self.take_message(slot, partial, &message, &bytes[..used]);
+                }
                 Some(used)
             }
             Err(error) => {
@@ -638,7 +666,7 @@ impl Switchboard {
         let held = std::mem::take(&mut partial.held);
         let mut at = 0;
         while at < held.len() && !self.must_wait(slot) && self.slots.hot(slot).state == State::Open {
-            match self.handle_message(slot, &mut partial, &held[at..], 0) {
+            match self.handle_message(slot, &mut partial, &held[at..], (0, false)) {
                 Some(used) if used > 0 => at += used,
                 _ => break,
             }

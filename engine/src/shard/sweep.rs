@@ -12,6 +12,7 @@ use crate::io::{Io, Slot};
 use crate::shard::{Phase, Shard};
 use fanfare_protocol::error::CloseCode;
 use fanfare_protocol::hub::session::{Tick, Timeout, Timing, ticks_from_ms};
+use fanfare_protocol::negotiate::Transport;
 
 /// Microseconds between two steps.
 const STEP_US: u64 = 100_000;
@@ -113,7 +114,7 @@ impl<I: Io> Shard<I> {
             if hot.flags.has(Flags::LENT) && since_progress > LENT_QUIET_TICKS {
                 self.take_back(slot);
             }
-        } else if since_progress > ticks_from_ms(self.board.limits.outbox_age_max_ms) {
+        } else if !slot.is_session() && since_progress > ticks_from_ms(self.board.limits.outbox_age_max_ms) {
             return self.board.drop_slow(slot);
         }
         if slot.is_session() {
@@ -129,9 +130,9 @@ impl<I: Io> Shard<I> {
                 let limit = self.board.limits.head_timeout_ms;
                 Timing::from_ms(limit, 0, 0)
             }
-            State::Echo | State::Waiting | State::Moving | State::Closing => return,
+            State::Echo | State::Waiting | State::Moving | State::Carrying | State::Closing => return,
             // A poll is proof enough that its client lives, and its answer that we do (spec 2.5).
-            _ if slot.is_session() => {
+            _ if slot.is_session() && hot.variation.transport() == Transport::LongPolling => {
                 let timing = self.board.timings[hot.endpoint as usize];
                 Timing { keep_alive_ticks: 0, client_timeout_ticks: 0, ..timing }
             }
@@ -171,7 +172,7 @@ impl<I: Io> Shard<I> {
         let hot = self.board.slots.hot_mut(slot);
         hot.session.handle_sent(tick);
         let variation = hot.variation;
-        if !outbox::is_clear(hot) {
+        if !outbox::is_clear(hot) || slot.is_session() && !self.board.has_socket(slot) {
             // What it is owed will tell it that we live.
             return;
         }
@@ -180,7 +181,7 @@ impl<I: Io> Shard<I> {
         }
         let Some(run) = self.sweeper.pings[variation] else { return };
         self.board.catch_up(slot);
-        self.board.owe(slot, run);
+        self.board.owe_unnumbered(slot, &[run]);
         self.board.counters.pings_sent_total.add(1);
         self.board.counters.private_messages_total.add(1);
     }
@@ -215,15 +216,15 @@ impl<I: Io> Shard<I> {
 
     /// Whether there are connections besides plain HTTP, which asks and is told, and does not hold up a drain.
     fn is_anybody_leaving(&self) -> bool {
-        let plain = |state| matches!(state, State::Free | State::Http | State::Waiting | State::Moving);
+        let plain =
+            |state| matches!(state, State::Free | State::Http | State::Waiting | State::Moving | State::Carrying);
         self.board.slots.all().any(|slot| !plain(self.board.slots.hot(slot).state))
     }
 
     fn dismiss(&mut self, slot: Slot) -> bool {
         match self.board.slots.hot(slot).state {
-            State::Free | State::Closing | State::Farewell | State::Http | State::Waiting | State::Moving => {
-                return false;
-            }
+            State::Free | State::Closing | State::Farewell => return false,
+            State::Http | State::Waiting | State::Moving | State::Carrying => return false,
             State::Handshake | State::Echo => {
                 self.board.farewell(slot, CloseReason::Drain, None, CloseCode::GOING_AWAY);
             }

@@ -17,9 +17,12 @@ const fn gauge(name: &'static str, labels: &'static [&'static str], help: &'stat
 type Plain = (Metric, fn(&ShardMetrics) -> u64);
 
 /// Summed over the shards.
-static SUMMED: [Plain; 18] = [
+static SUMMED: [Plain; 19] = [
     (gauge("fanfare_sockets", &[], "Open sockets of the public listener, hub connections or not."), |m| m.sockets_open),
     (counter("fanfare_sockets_accepted_total", &[], "Sockets accepted."), |m| m.accepted_total),
+    (counter("fanfare_connections_resumed_total", &[], "Connections that went on with another WebSocket."), |m| {
+        m.resumed_total
+    }),
     (
         counter(
             "fanfare_sockets_moved_total",
