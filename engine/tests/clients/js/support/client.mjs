@@ -27,15 +27,15 @@ export const VARIANTS = [
 /** Every transport with every protocol it carries. */
 export const NEGOTIATED = VARIANTS.filter((variant) => !variant.skipNegotiation);
 
-/** An unstarted connection. `options`: transport (undefined: the client's choice), path, query, token, headers, reconnect (delays in ms), client_timeout_ms, ping_ms. */
+/** An unstarted connection. `options`: transport (undefined: the client's choice), path, query, token (or what makes one), headers, reconnect (delays in ms), client_timeout_ms, ping_ms. */
 export function build(testhub, variant, options = {}) {
   const path = `${testhub.url}${options.path ?? '/testhub'}${options.query ? `?${options.query}` : ''}`;
   const http = {
-    transport: HttpTransportType['transport' in options ? options.transport : variant.transport],
+    transport: 'transport' in options ? options.transport : HttpTransportType[variant.transport],
     skipNegotiation: variant.skipNegotiation,
     headers: options.headers,
   };
-  if (options.token) http.accessTokenFactory = () => options.token;
+  if (options.token) http.accessTokenFactory = typeof options.token === 'function' ? options.token : () => options.token;
   const builder = new HubConnectionBuilder()
     .configureLogging(LogLevel.None)
     .withUrl(path, http)
