@@ -193,18 +193,33 @@ describe('waiting', { concurrency: true }, () => {
 
     test(`1,000 connections opened and left are gone after 15 s: ${shards} shards`, () =>
       withOwn(shards, async (own) => {
+        const polled = [];
         for (let batch = 0; batch < 10; batch++) {
           await Promise.all(
             Array.from({ length: 100 }, async (_, i) => {
               const session = await Polling.negotiated(own);
               if (i % 3 === 0) return;
+              polled.push(session);
               assert.equal((await session.poll()).status, 200);
               if (i % 3 === 1) await session.posted(session.handshake());
             }),
           );
         }
-        assert.equal(await own.connections(), 1_000);
-        await settles(own, 0, 20_000);
+        const counted = await own.connections();
+        await pause(17_500);
+        assert.equal(await own.connections(), 0);
+        for (const session of polled) assert.deepEqual(brief(await session.post('')), UNKNOWN);
+        assert.equal(counted, 1_000);
+      }));
+
+    test(`line 68: connections left without a poll are gone after 17.5 s: ${shards} shards`, () =>
+      withOwn(shards, async (own) => {
+        await Promise.all(Array.from({ length: 40 }, () => Polling.connect(own)));
+        assert.equal(await own.connections(), 40);
+        await pause(14_000);
+        assert.equal(await own.connections(), 40);
+        await pause(3_500);
+        assert.equal(await own.connections(), 0);
       }));
 
     test(`line 68: what is queued does not shorten the 15 s: ${shards} shards`, async () => {
