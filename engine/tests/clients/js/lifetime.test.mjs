@@ -2,78 +2,88 @@
 
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import { build, failure, PROTOCOLS, VARIANTS, pause, within, withConnection } from './support/client.mjs';
+import { build, failure, NEGOTIATED, VARIANTS, pause, within, withConnection } from './support/client.mjs';
 import { Testhub, testhubForThisFile } from './support/testhub.mjs';
 
 const testhub = await testhubForThisFile();
 
 const closing = (hub) => new Promise((resolve) => hub.onclose((error) => resolve({ error })));
 
-for (const variant of PROTOCOLS) {
-  describe(`life: ${variant.protocol}`, { concurrency: true }, () => {
-    test('a redirect is followed, once', () =>
-      withConnection(testhub, variant, { path: '/redirecthub' }, async (hub) => {
-        assert.equal(await hub.invoke('GetNumRedirects'), 1);
-        assert.equal(await hub.invoke('Echo', 'there'), 'there');
-        assert.ok(hub.baseUrl.endsWith('/redirecthub'), 'the user\'s URL stays');
-      }));
+describe('life', { concurrency: true }, () => {
+  for (const variant of NEGOTIATED) {
+    describe(variant.name, { concurrency: true }, () => {
+      test('a redirect is followed, once', () =>
+        withConnection(testhub, variant, { path: '/redirecthub' }, async (hub) => {
+          assert.equal(await hub.invoke('GetNumRedirects'), 1);
+          assert.equal(await hub.invoke('Echo', 'there'), 'there');
+          assert.ok(hub.baseUrl.endsWith('/redirecthub'), 'the user\'s URL stays');
+        }));
 
-    test('/testhub-fast keeps an idle connection alive', () =>
-      withConnection(testhub, variant, { path: '/testhub-fast', client_timeout_ms: 2_500, ping_ms: 1_000 }, async (hub) => {
+      test('/testhub-fast keeps an idle connection alive', () =>
+        withConnection(testhub, variant, { path: '/testhub-fast', client_timeout_ms: 2_500, ping_ms: 1_000 }, async (hub) => {
+          const closed = closing(hub);
+          const outcome = await Promise.race([closed, pause(8_000)]);
+          assert.equal(outcome, undefined, `closed while idle: ${outcome?.error}`);
+          assert.equal(await hub.invoke('Echo', 'alive'), 'alive');
+        }));
+
+      test('a long call does not time its client out', () =>
+        withConnection(testhub, variant, { path: '/testhub-fast', ping_ms: 1_000 }, async (hub) => {
+          assert.equal(await within(12_000, 'Delay', hub.invoke('Delay', 6_000)), 6_000);
+          assert.equal(await hub.invoke('Echo', 'alive'), 'alive');
+        }));
+
+      if (variant.transport !== 'LongPolling') test('a client that pings too seldom is closed and may reconnect', async () => {
+        const hub = build(testhub, variant, { path: '/testhub-fast', ping_ms: 600_000, reconnect: [0, 200, 1_000] });
+        const reconnecting = new Promise((resolve) => hub.onreconnecting(resolve));
+        const reconnected = new Promise((resolve) => hub.onreconnected(resolve));
+        await hub.start();
+        try {
+          const first = await hub.invoke('GetCallerConnectionId');
+          const error = await within(8_000, 'onreconnecting', reconnecting);
+          assert.match(error.message, /Connection closed with an error\./);
+          const second = await within(8_000, 'onreconnected', reconnected);
+          assert.notEqual(second, first);
+          assert.equal(await hub.invoke('GetCallerConnectionId'), second);
+        } finally {
+          await hub.stop();
+        }
+      });
+
+      if (variant.transport === 'LongPolling') test('a client that polls need not ping', () =>
+        withConnection(testhub, variant, { path: '/testhub-fast', ping_ms: 600_000 }, async (hub) => {
+          const closed = closing(hub);
+          const outcome = await Promise.race([closed, pause(6_000)]);
+          assert.equal(outcome, undefined, `closed while idle: ${outcome?.error}`);
+          assert.equal(await hub.invoke('Echo', 'alive'), 'alive');
+        }));
+
+      test('Abort closes the caller without an error and without a reconnect', async () => {
+        const hub = build(testhub, variant, { reconnect: [0] });
+        let reconnects = 0;
+        hub.onreconnecting(() => reconnects++);
         const closed = closing(hub);
-        const outcome = await Promise.race([closed, pause(8_000)]);
-        assert.equal(outcome, undefined, `closed while idle: ${outcome?.error}`);
-        assert.equal(await hub.invoke('Echo', 'alive'), 'alive');
-      }));
+        await hub.start();
+        hub.invoke('Abort').catch(() => {});
+        const { error } = await within(5_000, 'onclose', closed);
+        assert.equal(error, undefined);
+        assert.equal(hub.state, 'Disconnected');
+        assert.equal(reconnects, 0);
+      });
 
-    test('a long call does not time its client out', () =>
-      withConnection(testhub, variant, { path: '/testhub-fast', ping_ms: 1_000 }, async (hub) => {
-        assert.equal(await within(12_000, 'Delay', hub.invoke('Delay', 6_000)), 6_000);
-        assert.equal(await hub.invoke('Echo', 'alive'), 'alive');
-      }));
-
-    test('a client that pings too seldom is closed and may reconnect', async () => {
-      const hub = build(testhub, variant, { path: '/testhub-fast', ping_ms: 600_000, reconnect: [0, 200, 1_000] });
-      const reconnecting = new Promise((resolve) => hub.onreconnecting(resolve));
-      const reconnected = new Promise((resolve) => hub.onreconnected(resolve));
-      await hub.start();
-      try {
-        const first = await hub.invoke('GetCallerConnectionId');
-        const error = await within(8_000, 'onreconnecting', reconnecting);
-        assert.match(error.message, /Connection closed with an error\./);
-        const second = await within(8_000, 'onreconnected', reconnected);
-        assert.notEqual(second, first);
-        assert.equal(await hub.invoke('GetCallerConnectionId'), second);
-      } finally {
+      test('stop during a call fails the call, not the client', async () => {
+        const hub = build(testhub, variant);
+        const closed = closing(hub);
+        await hub.start();
+        const call = failure(hub.invoke('Delay', 10_000));
+        await pause(100);
         await hub.stop();
-      }
+        assert.match(await call, /Invocation canceled|connection/i);
+        assert.equal((await within(5_000, 'onclose', closed)).error, undefined);
+      });
     });
-
-    test('Abort closes the caller without an error and without a reconnect', async () => {
-      const hub = build(testhub, variant, { reconnect: [0] });
-      let reconnects = 0;
-      hub.onreconnecting(() => reconnects++);
-      const closed = closing(hub);
-      await hub.start();
-      hub.invoke('Abort').catch(() => {});
-      const { error } = await within(5_000, 'onclose', closed);
-      assert.equal(error, undefined);
-      assert.equal(hub.state, 'Disconnected');
-      assert.equal(reconnects, 0);
-    });
-
-    test('stop during a call fails the call, not the client', async () => {
-      const hub = build(testhub, variant);
-      const closed = closing(hub);
-      await hub.start();
-      const call = failure(hub.invoke('Delay', 10_000));
-      await pause(100);
-      await hub.stop();
-      assert.match(await call, /Invocation canceled|connection/i);
-      assert.equal((await within(5_000, 'onclose', closed)).error, undefined);
-    });
-  });
-}
+  }
+});
 
 describe('counting connections', () => {
   for (const variant of VARIANTS) {

@@ -29,10 +29,11 @@ def variant(request):
 class Hub:
     """One client with blocking calls."""
 
-    def __init__(self, url, variant, reconnect=None, user=None, headers=None, keep_alive_s=15):
+    def __init__(self, url, variant, reconnect=None, user=None, headers=None, keep_alive_s=15,
+                 transport=HttpTransportType.web_sockets):
         encoding, skip = variant
         options = {
-            "transport": HttpTransportType.web_sockets,
+            "transport": transport,
             "skip_negotiation": skip,
             "verify_ssl": False,
             "headers": headers or {},

@@ -1,4 +1,4 @@
-// The stock client, set up for one of the four ways the suites run in.
+// The stock client, set up for one of the ways the suites run in: transport, hub protocol, with or without negotiation.
 
 import signalr from '@microsoft/signalr';
 import { MessagePackHubProtocol } from '@microsoft/signalr-protocol-msgpack';
@@ -6,25 +6,36 @@ import { MessagePackHubProtocol } from '@microsoft/signalr-protocol-msgpack';
 const { HttpTransportType, HubConnectionBuilder, JsonHubProtocol, LogLevel } = signalr;
 export { signalr };
 
-export const VARIANTS = ['json', 'messagepack'].flatMap((protocol) =>
-  [false, true].map((skipNegotiation) => ({
-    protocol,
-    skipNegotiation,
-    name: `${protocol}, ${skipNegotiation ? 'skipNegotiation' : 'negotiate'}`,
-  })),
-);
+const variant = (protocol, transport, skipNegotiation = false) => ({
+  protocol,
+  transport,
+  skipNegotiation,
+  name: `${protocol}, ${transport}${skipNegotiation ? ', skipNegotiation' : ''}`,
+});
 
-export const PROTOCOLS = VARIANTS.filter((variant) => !variant.skipNegotiation);
+/** Every way there is. */
+export const VARIANTS = [
+  variant('json', 'WebSockets'),
+  variant('json', 'WebSockets', true),
+  variant('messagepack', 'WebSockets'),
+  variant('messagepack', 'WebSockets', true),
+  variant('json', 'ServerSentEvents'),
+  variant('json', 'LongPolling'),
+  variant('messagepack', 'LongPolling'),
+];
 
-/** An unstarted connection. `options`: path, query, token, headers, reconnect (delays in ms), client_timeout_ms, ping_ms. */
+/** Every transport with every protocol it carries. */
+export const NEGOTIATED = VARIANTS.filter((variant) => !variant.skipNegotiation);
+
+/** An unstarted connection. `options`: transport (undefined: the client's choice), path, query, token (or what makes one), headers, reconnect (delays in ms), client_timeout_ms, ping_ms. */
 export function build(testhub, variant, options = {}) {
   const path = `${testhub.url}${options.path ?? '/testhub'}${options.query ? `?${options.query}` : ''}`;
   const http = {
-    transport: HttpTransportType.WebSockets,
+    transport: 'transport' in options ? options.transport : HttpTransportType[variant.transport],
     skipNegotiation: variant.skipNegotiation,
     headers: options.headers,
   };
-  if (options.token) http.accessTokenFactory = () => options.token;
+  if (options.token) http.accessTokenFactory = typeof options.token === 'function' ? options.token : () => options.token;
   const builder = new HubConnectionBuilder()
     .configureLogging(LogLevel.None)
     .withUrl(path, http)

@@ -221,11 +221,11 @@ function isPing(value) {
   return Array.isArray(value) ? value[0] === 6 : value.type === 6;
 }
 
-/** Splits one WebSocket message; it must hold whole hub messages. */
+/** Splits one WebSocket message, event or poll body; it must hold whole hub messages. */
 export function split(protocol, payload) {
   const found = [];
   if (protocol === 'json') {
-    assert.equal(payload.at(-1), 0x1e, 'a WebSocket message ends with a whole hub message');
+    assert.equal(payload.at(-1), 0x1e, 'what is sent ends with a whole hub message');
     for (const record of payload.subarray(0, -1).toString('utf8').split(RS)) {
       found.push({ value: JSON.parse(record), bytes: Buffer.from(record + RS) });
     }
@@ -243,7 +243,7 @@ export function split(protocol, payload) {
       shift += 7;
       if (byte < 128) break;
     }
-    assert.ok(at + length <= payload.length, 'a WebSocket message ends with a whole hub message');
+    assert.ok(at + length <= payload.length, 'what is sent ends with a whole hub message');
     found.push({ value: decode(payload.subarray(at, at + length)), bytes: payload.subarray(start, at + length) });
     at += length;
   }

@@ -114,6 +114,15 @@ export class Socket {
 
   /** Reads one HTTP answer. `bodyless` for HEAD and 101. */
   async answer({ bodyless = false, limit_ms = LIMIT_MS } = {}) {
+    const { status, reason, headers } = await this.head(limit_ms);
+    const length = bodyless || status === 101 || status === 204 ? 0 : Number(headers.get('content-length') ?? NaN);
+    if (Number.isNaN(length)) throw new Error(`an answer ${status} without Content-Length`);
+    const bytes = await this.take(length, 'an HTTP body', limit_ms);
+    return { status, reason, headers, body: bytes.toString('utf8'), bytes };
+  }
+
+  /** Reads the head of one HTTP answer. */
+  async head(limit_ms = LIMIT_MS) {
     const end = await this.until(
       'an HTTP head',
       (bytes) => (bytes.indexOf('\r\n\r\n') < 0 ? undefined : bytes.indexOf('\r\n\r\n')),
@@ -121,7 +130,7 @@ export class Socket {
     );
     const head = (await this.take(end + 4)).toString('latin1');
     const [line, ...fields] = head.slice(0, -4).split('\r\n');
-    const parts = /^HTTP\/1\.1 (\d{3}) (.*)$/.exec(line);
+    const parts = /^HTTP\/1\.[01] (\d{3}) (.*)$/.exec(line);
     if (!parts) throw new Error(`not a status line: ${JSON.stringify(line)}`);
     const headers = new Map();
     for (const field of fields) {
@@ -129,11 +138,7 @@ export class Socket {
       const key = name.toLowerCase();
       headers.set(key, headers.has(key) ? `${headers.get(key)}, ${value}` : value);
     }
-    const status = Number(parts[1]);
-    const length = bodyless || status === 101 || status === 204 ? 0 : Number(headers.get('content-length') ?? NaN);
-    if (Number.isNaN(length)) throw new Error(`an answer ${status} without Content-Length`);
-    const body = (await this.take(length, 'an HTTP body', limit_ms)).toString('utf8');
-    return { status, reason: parts[2], headers, body };
+    return { status: Number(parts[1]), reason: parts[2], headers };
   }
 }
 

@@ -21,6 +21,9 @@ export async function freePort() {
   return port;
 }
 
+const running = new Set();
+process.once('exit', () => running.forEach((child) => child.kill('SIGKILL')));
+
 export class Testhub {
   constructor(url, child) {
     this.url = url;
@@ -28,13 +31,15 @@ export class Testhub {
     this.exited = child ? new Promise((resolve) => child.once('exit', (code, signal) => resolve({ code, signal }))) : null;
   }
 
-  static async spawn(port) {
+  /** `shards`: threads of the server, its own choice when not given. */
+  static async spawn(port, shards) {
     const program = process.env.TESTHUB_BIN;
     if (!program) throw new Error('This test starts and stops its own server: set TESTHUB_BIN to the testhub program.');
     const chosen = port ?? (await freePort());
-    const child = spawn(program, ['--listen', `127.0.0.1:${chosen}`], { stdio: ['ignore', 'pipe', 'inherit'] });
+    const child = spawn(program, ['--listen', `127.0.0.1:${chosen}`, ...(shards ? ['--shards', String(shards)] : [])], { stdio: ['ignore', 'pipe', 'inherit'] });
     const testhub = new Testhub(`http://127.0.0.1:${chosen}`, child);
-    process.once('exit', () => child.kill('SIGKILL'));
+    running.add(child);
+    child.once('exit', () => running.delete(child));
     await new Promise((resolve, reject) => {
       const late = setTimeout(() => reject(new Error(`testhub did not say 'listening' within ${START_MS_MAX} ms`)), START_MS_MAX);
       let said = '';
@@ -68,10 +73,10 @@ export class Testhub {
 }
 
 /** The server of the calling test file, stopped when the file ends. A crash of the server fails the file. */
-export async function testhubForThisFile() {
-  const running = process.env.TESTHUB_URL;
-  if (running) return new Testhub(running.replace(/\/$/, ''), null);
-  const testhub = await Testhub.spawn();
+export async function testhubForThisFile(shards) {
+  const elsewhere = process.env.TESTHUB_URL;
+  if (elsewhere) return new Testhub(elsewhere.replace(/\/$/, ''), null);
+  const testhub = await Testhub.spawn(undefined, shards);
   after(async () => {
     const { code, signal } = testhub.child;
     if (testhub.child.exitCode !== null || testhub.child.signalCode !== null) {
