@@ -105,6 +105,17 @@ pub(crate) struct ServeArgs {
     /// May clients of a hub send to other clients of it
     #[arg(long, value_enum, default_value_t = Switch::Off, value_name = "on|off")]
     pub client_publish: Switch,
+    /// What may carry clients, by commas
+    #[arg(long, value_enum, value_delimiter = ',', value_name = "LIST",
+          default_values_t = [Carrier::WebSockets, Carrier::ServerSentEvents, Carrier::LongPolling])]
+    pub transports: Vec<Carrier>,
+    /// Origin whose pages may come in, as SCHEME://HOST[:PORT], beside those of the server's own host; may be repeated.
+    /// `*` lets in everybody's
+    #[arg(long = "allow-origin", value_name = "ORIGIN", value_parser = parse_origin)]
+    pub allowed_origins: Vec<String>,
+    /// May clients that ask for it resume a lost WebSocket
+    #[arg(long, value_enum, default_value_t = Switch::On, value_name = "on|off")]
+    pub stateful_reconnect: Switch,
     /// Client connections at once [default: what open files and memory allow]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub connections_max: Option<u32>,
@@ -155,6 +166,17 @@ pub(crate) struct AuthArgs {
     /// Does a connection end when its token expires [default: off]
     #[arg(long, value_enum, value_name = "on|off")]
     pub close_on_expiry: Option<Switch>,
+}
+
+/// What may carry a client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Carrier {
+    /// WebSockets.
+    WebSockets,
+    /// Server-sent events, and POSTs.
+    ServerSentEvents,
+    /// Long polling, and POSTs.
+    LongPolling,
 }
 
 /// Algorithms of secrets.
@@ -318,6 +340,18 @@ fn parse_clock_skew(text: &str) -> Result<Duration, String> {
 }
 
 /// Hub names become a path segment, a metrics label and a log field; so they stay plain.
+fn parse_origin(text: &str) -> Result<String, String> {
+    if text == "*" {
+        return Ok(text.to_owned());
+    }
+    let authority = text.strip_prefix("http://").or_else(|| text.strip_prefix("https://")).unwrap_or_default();
+    let sound = |byte: u8| byte.is_ascii_alphanumeric() || b".-_:[]".contains(&byte);
+    if authority.is_empty() || !authority.bytes().all(sound) {
+        return Err("an origin is http://HOST[:PORT] or https://HOST[:PORT], without a path, or *".to_owned());
+    }
+    Ok(text.to_owned())
+}
+
 fn parse_hub_name(text: &str) -> Result<String, String> {
     const NAME_BYTES_MAX: usize = 128;
     let plain = text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'));

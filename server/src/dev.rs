@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use fanfare_engine::CoreSet;
+use fanfare_engine::{CoreSet, Origins, Transports};
 
 use crate::cli::{DevArgs, distinct};
 use crate::control::rt::Sender;
@@ -36,6 +36,9 @@ pub(crate) fn run(args: &DevArgs, started: Instant) -> Result<ExitCode, Failure>
         shards: args.shards,
         cores: CoreSet::Any,
         client_publish: true,
+        transports: Transports::default(),
+        origins: Origins::SameHost,
+        resumable: true,
         user_by_query: true,
         demo: true,
         connections_max: None,

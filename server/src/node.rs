@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 
 use fanfare_engine::auth::{TokenFault, Tokens};
 use fanfare_engine::{
-    Builder, CoreSet, EndpointOptions, Engine, EngineHandle, HubOptions, Limits, MetricsSnapshot, Plan,
+    Builder, CoreSet, EndpointOptions, Engine, EngineHandle, HubOptions, Limits, MetricsSnapshot, Origins, Plan,
+    Transports,
 };
 use serde_json::{Value, json};
 
@@ -94,6 +95,12 @@ pub(crate) struct Settings {
     pub(crate) cores: CoreSet,
     /// Whether clients may send to clients.
     pub(crate) client_publish: bool,
+    /// What may carry clients.
+    pub(crate) transports: Transports,
+    /// Whose pages may come in.
+    pub(crate) origins: Origins,
+    /// Whether lost WebSockets may be resumed.
+    pub(crate) resumable: bool,
     /// Whether a client may name itself with `?user=`, unchecked.
     pub(crate) user_by_query: bool,
     /// Whether the demo pages are served.
@@ -297,6 +304,9 @@ fn builder(settings: &Settings, phase: &Arc<SharedPhase>, tokens: Option<&Tokens
     }
     let endpoint = EndpointOptions {
         message_bytes_max: settings.message_bytes_max,
+        transports: settings.transports,
+        origins: settings.origins.clone(),
+        resumable: settings.resumable,
         close_on_expiry: settings.tokens.as_ref().is_some_and(|tokens| tokens.close_on_expiry),
         ..EndpointOptions::default()
     };

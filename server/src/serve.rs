@@ -4,10 +4,10 @@ use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use fanfare_engine::CoreSet;
 use fanfare_engine::auth::{Algorithm, Audience, ClaimPath, TokenRules};
+use fanfare_engine::{CoreSet, Origins, Transports};
 
-use crate::cli::{AuthArgs, SecretAlgorithm, ServeArgs, Switch, distinct};
+use crate::cli::{AuthArgs, Carrier, SecretAlgorithm, ServeArgs, Switch, distinct};
 use crate::control::rt::Sender;
 use crate::failure::{Code, Failure};
 use crate::keyring::{Anonymous, KeyFiles, TokenSettings};
@@ -29,6 +29,13 @@ pub(crate) fn run(args: &ServeArgs, started: Instant) -> Result<ExitCode, Failur
         shards: args.shards,
         cores,
         client_publish: args.client_publish == Switch::On,
+        transports: Transports {
+            websockets: args.transports.contains(&Carrier::WebSockets),
+            server_sent_events: args.transports.contains(&Carrier::ServerSentEvents),
+            long_polling: args.transports.contains(&Carrier::LongPolling),
+        },
+        origins: origins(&args.allowed_origins),
+        resumable: args.stateful_reconnect == Switch::On,
         user_by_query: false,
         demo: false,
         connections_max: args.connections_max,
@@ -38,6 +45,16 @@ pub(crate) fn run(args: &ServeArgs, started: Instant) -> Result<ExitCode, Failur
         tokens: token_settings(&args.auth, &args.hubs)?,
     };
     life::run(settings, &mut Serve { started }).map(End::exit_code)
+}
+
+fn origins(allowed: &[String]) -> Origins {
+    if allowed.iter().any(|origin| origin == "*") {
+        Origins::Any
+    } else if allowed.is_empty() {
+        Origins::SameHost
+    } else {
+        Origins::Listed(allowed.to_vec())
+    }
 }
 
 /// What the flags about tokens come to. `None`: everybody may come in.

@@ -1,6 +1,6 @@
 //! The plain HTTP paths of the contract: health, counts, the redirecting negotiate.
 
-use fanfare_engine::{HttpAnswer, HttpHandler, HttpRequest};
+use fanfare_engine::{HttpAnswer, HttpHandler, HttpRequest, Origins};
 
 /// Every negotiate answer of this server carries it.
 pub(crate) const NEGOTIATE_COOKIE: (&str, &str) = ("Set-Cookie", "testCookie=testValue; path=/");
@@ -11,7 +11,9 @@ pub(crate) struct Endpoints;
 impl HttpHandler for Endpoints {
     fn handle(&self, request: &HttpRequest<'_>) -> HttpAnswer {
         let mut answer = self.answer(request);
-        if let Some(origin) = request.header("origin").and_then(|origin| std::str::from_utf8(origin).ok()) {
+        let text = |name| request.header(name).and_then(|value| std::str::from_utf8(value).ok());
+        let origin = text("origin").filter(|origin| Origins::SameHost.allow(origin, text("host")));
+        if let Some(origin) = origin {
             let header = |name: &str, value: &str| (name.to_owned(), value.to_owned());
             answer.headers.push(header("Access-Control-Allow-Origin", origin));
             answer.headers.push(header("Access-Control-Allow-Credentials", "true"));
