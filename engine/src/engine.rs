@@ -4,6 +4,7 @@ use crate::buf::RecvPool;
 use crate::buf::segment::Logs;
 use crate::conn::endpoint::{Authenticator, EchoOptions, Endpoint, EndpointOptions, HttpHandler, Service};
 use crate::event::{ShardMetrics, SharedCounters};
+use crate::hub::asks::Asked;
 use crate::hub::directory::Directory;
 use crate::hub::host::{Host, HubHandler, InProcess};
 use crate::hub::interest::Interest;
@@ -306,6 +307,7 @@ impl Builder {
             directory: Directory::default(),
             pending: Pending::new(limits.negotiate_ttl_s),
             keys: Arc::new(keys),
+            asked: Asked::default(),
             sleepers: Sleepers::new(shards),
             mailboxes: (0..shards).map(|_| Mailbox::new(limits.commands_max)).collect(),
             logs: Logs::new(shards as u8, limits.log_bytes_max).map_err(StartError::Log)?,

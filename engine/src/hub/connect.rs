@@ -19,6 +19,8 @@ use std::sync::atomic::Ordering;
 pub(crate) enum Response {
     /// An ordinary answer.
     Http(Vec<u8>),
+    /// An answer that comes later.
+    Later,
     /// The connection becomes a WebSocket in this state, after these bytes.
     Upgrade(Vec<u8>, State),
 }
@@ -49,16 +51,20 @@ impl Switchboard {
         {
             return Response::Http(self.negotiate(index, head, options));
         }
-        self.other_path(head)
+        self.other_path(slot, head)
     }
 
-    fn other_path(&mut self, head: &RequestHead<'_>) -> Response {
+    fn other_path(&mut self, slot: Slot, head: &RequestHead<'_>) -> Response {
         let pending = self.shared.pending.count(self.now_s());
-        let request = HttpRequest::new(head, self.shared.connections(), pending);
+        let has_room = self.answers_owed() < self.limits.deferred_max;
+        let request = HttpRequest::new(head, (&self.shared, self.reference(slot)), pending, has_room);
         let answer = match &self.shared.http {
             Some(handler) => handler.handle(&request),
             None => HttpAnswer::not_found(),
         };
+        if request.deferred.get() {
+            return Response::Later;
+        }
         if answer.status == 404 {
             self.refused(RefuseReason::NotFound);
         }

@@ -1,11 +1,11 @@
 //! What we say to a client, before it has a format.
 
 use fanfare_protocol::cursor::{Count, Sink};
-use fanfare_protocol::hub::Payload;
 use fanfare_protocol::hub::error::PayloadError;
 use fanfare_protocol::hub::raw::Raw;
 use fanfare_protocol::hub::value::Value;
 use fanfare_protocol::hub::{Format, encode};
+use fanfare_protocol::hub::{Item, Payload};
 
 /// One hub message to a client.
 #[derive(Clone, Copy, Debug)]
@@ -16,6 +16,27 @@ pub enum Outgoing<'a> {
         target: &'a str,
         /// Its arguments.
         arguments: &'a Payload<'a>,
+    },
+    /// A call of a client method that must be answered.
+    Ask {
+        /// Under which id.
+        id: &'a str,
+        /// The client method.
+        target: &'a str,
+        /// Its arguments.
+        arguments: &'a Payload<'a>,
+    },
+    /// One item of a stream.
+    StreamItem {
+        /// The stream's invocation.
+        id: &'a str,
+        /// The item.
+        item: Item<'a>,
+    },
+    /// A stream has ended, and has not failed.
+    StreamEnd {
+        /// The stream's invocation.
+        id: &'a str,
     },
     /// A method without result is done.
     Void {
@@ -61,6 +82,11 @@ impl Outgoing<'_> {
             Outgoing::Invocation { target, arguments } => {
                 encode::invocation(format, sink, None, target, arguments)?;
             }
+            Outgoing::Ask { id, target, arguments } => {
+                encode::invocation(format, sink, Some(id), target, arguments)?;
+            }
+            Outgoing::StreamItem { id, item } => encode::stream_item(format, sink, id, item)?,
+            Outgoing::StreamEnd { id } => encode::completion_end(format, sink, id)?,
             Outgoing::Void { id } => encode::completion_void(format, sink, id)?,
             Outgoing::Result { id, value } => encode::completion_result(format, sink, id, value)?,
             Outgoing::RawResult { id, value } => encode::completion_result(format, sink, id, value)?,

@@ -9,10 +9,12 @@ use crate::conn::endpoint::{Endpoint, EndpointOptions, HttpHandler, Service};
 use crate::conn::outbox;
 use crate::conn::slots::{ColdFlags, Flags, Slots, State};
 use crate::event::{CloseReason, SharedCounters};
+use crate::hub::asks::{Asked, Asks};
 use crate::hub::context::Context;
 use crate::hub::directory::{ConnRef, Directory};
 use crate::hub::fanout::Fans;
 use crate::hub::host::{Answer, CLOSED_WITH_ERROR, Host, unknown_method_text};
+use crate::hub::http_replies::HttpWait;
 use crate::hub::interest::Interest;
 use crate::hub::later::{Continuation, Timer};
 use crate::hub::note::{NameKind, Note};
@@ -21,6 +23,8 @@ use crate::hub::pending::Pending;
 use crate::hub::publisher::Mailbox;
 use crate::hub::registry::{Change, GroupError, GroupId, HubId, Registry};
 use crate::hub::route::Leg;
+use crate::hub::streams::Streams;
+use crate::hub::uploads::Uploads;
 use crate::ids::{IdKeys, IdMint};
 use crate::interconnect::{Sender, Sleepers};
 use crate::io::Slot;
@@ -33,7 +37,7 @@ use fanfare_protocol::hub::error::PayloadError;
 use fanfare_protocol::hub::session::{Tick, Timing, ticks_from_ms};
 use fanfare_protocol::ws::DataKind;
 use fanfare_protocol::ws::encode::{self, MessageWriter};
-use std::collections::{BinaryHeap, HashMap};
+use std::collections::{BinaryHeap, HashMap, HashSet};
 use std::rc::Rc;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
@@ -64,6 +68,8 @@ pub struct Shared {
     pub pending: Pending,
     /// Keys of ids and tokens.
     pub keys: Arc<IdKeys>,
+    /// Clients that were asked for results.
+    pub asked: Asked,
     /// Who sleeps.
     pub sleepers: Sleepers,
     /// What publishers and other threads want of a shard.
@@ -148,6 +154,14 @@ pub struct Switchboard {
     pub(crate) drained_work: HashMap<ConnRef, Vec<Continuation>>,
     /// All of them.
     pub(super) drained_works: usize,
+    pub(crate) streams: Streams,
+    pub(crate) uploads: Uploads,
+    pub(crate) asks: Asks,
+    /// Invocations whose answers handles owe.
+    pub(super) owed: HashSet<u64>,
+    pub(super) owed_serial: u64,
+    /// Plain requests whose answers handles owe.
+    pub(super) http_waits: HashMap<ConnRef, HttpWait>,
     pub(crate) timers: BinaryHeap<Timer>,
     pub(super) timer_serial: u64,
     /// When timers of connections that have gone were last looked for.
@@ -217,6 +231,12 @@ impl Switchboard {
             drained: Vec::new(),
             drained_work: HashMap::new(),
             drained_works: 0,
+            streams: Streams::default(),
+            uploads: Uploads::default(),
+            asks: Asks::default(),
+            owed: HashSet::new(),
+            owed_serial: 0,
+            http_waits: HashMap::new(),
             timers: BinaryHeap::new(),
             timer_serial: 0,
             timers_sifted_us: 0,
@@ -516,7 +536,7 @@ impl Switchboard {
             return self.farewell(slot, CloseReason::Overload, Some((Some(text), true)), CloseCode::NORMAL);
         }
         let host = self.hosts[hub.0 as usize].clone();
-        let outcome = host.connected(&mut Context::new(self, slot));
+        let outcome = host.connected(&mut Context::connecting(self, slot));
         if let Err(error) = outcome {
             let detailed = self.options(slot).is_some_and(|options| options.detailed_errors);
             let text = error.close_text(detailed);
@@ -608,6 +628,9 @@ impl Switchboard {
         }
         self.counters.connections_open.sub(1);
         self.take_drained_work(slot);
+        self.cancel_streams(slot);
+        self.drop_all_uploads(slot);
+        self.forget_asks(slot);
         let host = self.hosts[hub.0 as usize].clone();
         host.disconnected(&mut Context::new(self, slot), reason);
     }

@@ -24,13 +24,15 @@ impl<I: Io> Shard<I> {
         self.check()?;
         self.board.check_nobody()?;
         if self.phase == Phase::Stopping {
-            // A shard that has stopped waits neither for late answers nor for the last broadcast to land.
+            // A shard that has stopped waits neither for late answers, ours or the kernel's, nor for the last broadcast to
+            // land.
             return Ok(());
         }
         none_of(&[
             ("receive buffers", usize::from(self.pool.lent())),
             ("sends with the kernel", self.flights.outstanding() as usize),
             ("lent descriptors", self.lent),
+            ("answers owed", self.board.answers_owed()),
         ])?;
         self.board.check_log()
     }
@@ -74,6 +76,15 @@ impl Switchboard {
                 self.counters.connections_open.get()
             ));
         }
+        for (what, kept, counted) in [
+            ("streams", self.streams.len(), self.counters.streams_open.get()),
+            ("streams of clients", self.uploads.len(), self.counters.upload_streams_open.get()),
+            ("client results", self.asks.len(), self.counters.client_results_pending.get()),
+        ] {
+            if kept as u64 != counted {
+                return Err(format!("{kept} {what} kept, {counted} counted"));
+            }
+        }
         if self.registry.membership_count() != memberships {
             return Err(format!("{memberships} memberships reachable, {} kept", self.registry.membership_count()));
         }
@@ -109,6 +120,10 @@ impl Switchboard {
             ("memberships", self.registry.membership_count()),
             ("connected ids", self.shared.directory.len()),
             ("works waiting for an empty outbox", self.drained_work.len()),
+            ("streams to clients", self.streams.len()),
+            ("streams of clients", self.uploads.len()),
+            ("client results awaited", self.asks.len()),
+            ("client results awaited by all shards", self.shared.asked.len()),
             ("late connections", self.counters.slow_connections.get() as usize),
         ])
     }
