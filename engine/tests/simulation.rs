@@ -11,12 +11,15 @@ mod simulation {
     pub(crate) mod client;
     pub(crate) mod door;
     pub(crate) mod filler;
+    pub(crate) mod flows;
     pub(crate) mod house;
     pub(crate) mod hub;
     pub(crate) mod ledger;
+    pub(crate) mod methods;
     pub(crate) mod plan;
     pub(crate) mod scenarios;
     pub(crate) mod seeds;
+    pub(crate) mod streamer;
 }
 
 use fanfare_engine::CloseReason;
@@ -64,6 +67,14 @@ scenarios! {
     users_connections_and_exceptions: |t: &Tally| t.heard > 0;
     both_formats: |t: &Tally| t.metrics.encodings_total > t.metrics.publishes_total;
     answers_that_come_later: |t: &Tally| t.metrics.invocations_total > 0;
+    streams_to_clients_and_cancels: |t: &Tally| t.items_heard > 0 && t.cancelled > 0;
+    streams_to_clients_that_stall: |t: &Tally| t.items_heard > 0 && t.full > 0;
+    streams_of_clients: |t: &Tally| t.items_came > 0;
+    streams_of_clients_that_nobody_fetches: |t: &Tally| t.items_came > 0 && t.crowded > 0;
+    questions_across_shards: |t: &Tally| t.results > 0;
+    streams_and_questions_while_people_come_and_go: |t: &Tally| {
+        t.items_heard > 0 && t.items_came > 0 && t.results > 0 && t.cancelled > 0
+    };
     methods_at_the_clients_pace: |t: &Tally| t.heard > 0;
     shards_sleep_and_are_woken: |t: &Tally| t.wakes > 0;
     wakes_without_reason: |t: &Tally| t.wakes > 0;
