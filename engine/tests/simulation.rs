@@ -84,15 +84,22 @@ scenarios! {
     a_full_log_evicts_its_slowest_readers: |t: &Tally| t.metrics.evictions_total > 0;
     a_drain_in_the_middle: |t: &Tally| t.closed(CloseReason::Drain) > 0;
     a_stop_in_the_middle: |t: &Tally| t.closed(CloseReason::Shutdown) > 0;
+    a_stop_in_the_middle_of_streams: |t: &Tally| {
+        t.closed(CloseReason::Shutdown) > 0 && t.closed(CloseReason::Drain) > 0 && t.items_heard > 0
+    };
     everything_at_once: |t: &Tally| t.closed(CloseReason::SlowClient) > 0 && t.heard > 0;
 }
 
 /// What a failure prints is enough to bring it back: nothing in a run comes from anywhere but its seed.
 #[test]
 fn a_seed_is_a_run() {
-    for seed in 1..=100 {
-        let [first, second] = [(); 2].map(|()| seeds::run(seed, scenarios::everything_at_once));
-        assert_eq!(first, second, "seed {seed}");
+    let scenarios: [Scenario; 2] =
+        [scenarios::everything_at_once, scenarios::streams_and_questions_while_people_come_and_go];
+    for scenario in scenarios {
+        for seed in 1..=100 {
+            let [first, second] = [(); 2].map(|()| seeds::run(seed, scenario));
+            assert_eq!(first, second, "seed {seed}");
+        }
     }
 }
 

@@ -50,6 +50,15 @@ impl Hub {
                 count(cx, stream, 0, call.arg(0)?.as_i64()?);
             }
             "Feed" => self.give(Given::Stream(cx.open_stream()?)),
+            // The same stream from a thread's side and from the shard's, by turns.
+            "Mixed" => {
+                let stream = cx.open_stream()?;
+                for n in 0..4 {
+                    stream.send(&Value::Int(2 * n)).unwrap();
+                    cx.send_item(&stream, &Value::Int(2 * n + 1)).unwrap();
+                }
+                cx.end_stream(stream);
+            }
             "Forever" => {
                 let stream = cx.open_stream()?;
                 let (kept, told) = (stream.clone(), self.0.lock().unwrap().clone());
@@ -375,6 +384,15 @@ fn a_stream_from_a_thread_goes_at_the_clients_pace() {
     (0..sent).for_each(|n| client.hears(&[&item("0", &format!("\"{n} {text}\""))]));
     assert!(producer.wait_for_room(PATIENCE), "room again once the client has read");
     producer.end();
+    client.hears(&[&end("0")]);
+}
+
+#[test]
+fn a_stream_has_one_order_whoever_feeds_it() {
+    let house = House::new();
+    let mut client = house.client();
+    client.send(&[&stream("0", "Mixed", "")]);
+    (0..8).for_each(|n| client.hears(&[&item("0", &n.to_string())]));
     client.hears(&[&end("0")]);
 }
 

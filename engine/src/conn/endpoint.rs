@@ -43,7 +43,7 @@ pub struct EndpointOptions {
     /// Streams of one client, of invocations that have not ended. Those do not count as invocations either.
     pub upload_streams_max: u16,
     /// Items of one stream of a client that wait to be fetched (`Context::take_stream`); with one more the client is not
-    /// read from until half of them have been fetched. `Limits::held_bytes_max` does the same for their bytes.
+    /// read from until half of them have been fetched. 0 counts as 1. `Limits::held_bytes_max` does the same for their bytes.
     pub stream_buffer_items: u16,
     /// Keep the head of the connecting request, for `Context::header`, `cookie` and `query`. Costs its bytes and
     /// about 50 more per connection.

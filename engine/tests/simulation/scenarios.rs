@@ -470,6 +470,22 @@ pub(crate) fn a_stop_in_the_middle(seed: u64) -> Tally {
     house.finish_stopped()
 }
 
+/// Whoever feeds, fetches or waits for a stream or an answer is told, and nothing is kept for anybody.
+pub(crate) fn a_stop_in_the_middle_of_streams(seed: u64) -> Tally {
+    let mut plan = Plan::rough(seed).shards(3).downs().ups().questions().churn().also(2, Act::Stall);
+    (plan.endpoint.streams_max, plan.endpoint.upload_streams_max) = (u16::MAX, u16::MAX);
+    plan.steps = 100 + (seed % 900) as u32;
+    let mut house = House::new(plan);
+    house.play();
+    house.ending = true;
+    match seed % 2 {
+        0 => house.handle.begin_stop(),
+        _ => house.handle.begin_drain(Duration::from_millis(200 + seed % 3_000)),
+    }
+    house.play();
+    house.finish_stopped()
+}
+
 // -- everything -------------------------------------------------------------------------------------------------------
 
 pub(crate) fn everything_at_once(seed: u64) -> Tally {
