@@ -15,6 +15,8 @@ use fanfare_engine::{
     Answer, Builder, EchoOptions, EndpointOptions, Engine, HandlerError, HubOptions, Limits, Transports,
 };
 
+#[path = "testhub/asks.rs"]
+mod asks;
 #[path = "testhub/bind.rs"]
 mod bind;
 #[path = "testhub/endpoints.rs"]
@@ -25,6 +27,8 @@ mod methods;
 mod sends;
 #[path = "testhub/signals.rs"]
 mod signals;
+#[path = "testhub/streams.rs"]
+mod streams;
 #[path = "testhub/token.rs"]
 mod token;
 
@@ -46,6 +50,8 @@ const OUTBOX_BYTES_MAX: usize = 80 << 20;
 const LOG_BYTES_MAX: usize = 512 << 20;
 /// How long a client may leave what it is owed unread: SignalR's TransportSendTimeout.
 const OUTBOX_AGE_MAX_MS: u32 = 10_000;
+/// Asking oneself must end within 5 s, whatever the client does.
+const CLIENT_RESULT_TIMEOUT_MS: u32 = 4_000;
 /// SignalR's grace for closing all connections.
 const DRAIN: Duration = Duration::from_secs(5);
 
@@ -128,6 +134,7 @@ fn build(options: &Options, tokens: &Tokens) -> Builder {
         outbox_age_max_ms: OUTBOX_AGE_MAX_MS,
         log_bytes_max: LOG_BYTES_MAX,
         publish_bytes_max: PUBLISH_BYTES_MAX,
+        client_result_timeout_ms: CLIENT_RESULT_TIMEOUT_MS,
         ..Limits::default()
     };
     let mut builder = Engine::builder()

@@ -4,6 +4,7 @@ use crate::buf::RecvPool;
 use crate::buf::segment::Logs;
 use crate::conn::endpoint::{Authenticator, EchoOptions, Endpoint, EndpointOptions, HttpHandler, Service};
 use crate::event::{ShardMetrics, SharedCounters};
+use crate::hub::asks::Asked;
 use crate::hub::directory::Directory;
 use crate::hub::host::{Host, HubHandler, InProcess};
 use crate::hub::interest::Interest;
@@ -307,6 +308,7 @@ impl Builder {
             directory: Directory::default(),
             pending: Pending::new(limits.negotiate_ttl_s),
             keys: Arc::new(keys),
+            asked: Asked::default(),
             sleepers: Sleepers::new(shards),
             parcels: (0..shards).map(|_| Parcels::default()).collect(),
             mailboxes: (0..shards).map(|_| Mailbox::new(limits.commands_max)).collect(),

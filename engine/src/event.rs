@@ -146,6 +146,20 @@ catalogue! {
     groups,
     /// Invocations dispatched to the host.
     invocations_total,
+    /// Streams to clients open now.
+    streams_open,
+    /// Streams of clients that methods read now, until their invocations end.
+    upload_streams_open,
+    /// Streams refused because their connection had as many as it may have, either way.
+    streams_refused_total,
+    /// Client results that are awaited now, counted where the client is.
+    client_results_pending,
+    /// Client results asked for.
+    client_results_total,
+    /// Client results not asked for because too many were awaited.
+    client_results_refused_total,
+    /// Invocations answered with an error because too many answers were owed.
+    deferred_refused_total,
 }
 
 impl ShardMetrics {

@@ -49,11 +49,17 @@ pub use conn::endpoint::{
 };
 pub use engine::{Builder, CoreSet, Engine, EngineHandle, HubMetrics, HubOptions, MetricsSnapshot, StartError};
 pub use event::{CloseReason, RefuseReason, ShardMetrics};
+pub use fanfare_protocol::hub::{BindError, RawOwned};
 pub use fanfare_protocol::hub::{Format, Payload, Raw, Value};
+pub use hub::asks::{AskError, AskHandle, ClientResult};
 pub use hub::context::{Context, Target};
 pub use hub::host::{Answer, ClientMessage, HandlerError, Host, HubHandler, Invocation};
-pub use hub::publisher::{PublishError, PublishTarget, Publisher, ReplyHandle};
+pub use hub::http_replies::HttpReplyHandle;
+pub use hub::publisher::{PublishError, PublishTarget, Publisher};
 pub use hub::registry::GroupError;
+pub use hub::replies::ReplyHandle;
+pub use hub::streams::{StreamEnd, StreamError, StreamHandle};
+pub use hub::uploads::{StreamReader, UploadHandle, Uploaded};
 pub use limits::{Limits, Plan};
 
 /// The examples of the documentation, compiled with the doctests of this crate.

@@ -52,6 +52,15 @@ pub struct Limits {
     pub commands_bytes_max: usize,
     /// Continuations waiting per shard (`Context::after`, `Context::when_drained`).
     pub continuations_max: usize,
+    /// Answers that are owed per shard (`Context::defer`, `HttpRequest::defer`). Above it the client gets an error.
+    pub deferred_max: usize,
+    /// Items of one stream that threads have sent and the client has not taken yet. With `outbox_soft_bytes` of them
+    /// there is no room for more either.
+    pub stream_items_max: usize,
+    /// Client results that the clients of one shard owe (`Context::ask`, `Publisher::ask`).
+    pub client_results_max: usize,
+    /// Milliseconds that a client has for a result, unless the asker says otherwise.
+    pub client_result_timeout_ms: u32,
     /// Process descriptors lent to late readers per shard, for `sendfile`. All shards together never take more than
     /// half of what the process may open.
     pub lent_fds_max: usize,
@@ -87,6 +96,10 @@ impl Default for Limits {
             commands_max: 4096,
             commands_bytes_max: 64 << 20,
             continuations_max: 65_536,
+            deferred_max: 65_536,
+            stream_items_max: 64,
+            client_results_max: 65_536,
+            client_result_timeout_ms: 30_000,
             lent_fds_max: 4096,
             send_file_bytes_min: 256 << 10,
             drain_rate: 5_000,

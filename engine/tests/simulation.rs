@@ -11,13 +11,16 @@ mod simulation {
     pub(crate) mod client;
     pub(crate) mod door;
     pub(crate) mod filler;
+    pub(crate) mod flows;
     pub(crate) mod house;
     pub(crate) mod hub;
     pub(crate) mod ledger;
+    pub(crate) mod methods;
     pub(crate) mod plan;
     pub(crate) mod requests;
     pub(crate) mod scenarios;
     pub(crate) mod seeds;
+    pub(crate) mod streamer;
 }
 
 use fanfare_engine::CloseReason;
@@ -67,6 +70,14 @@ scenarios! {
     users_connections_and_exceptions: |t: &Tally| t.heard > 0;
     both_formats: |t: &Tally| t.metrics.encodings_total > t.metrics.publishes_total;
     answers_that_come_later: |t: &Tally| t.metrics.invocations_total > 0;
+    streams_to_clients_and_cancels: |t: &Tally| t.items_heard > 0 && t.cancelled > 0;
+    streams_to_clients_that_stall: |t: &Tally| t.items_heard > 0 && t.full > 0;
+    streams_of_clients: |t: &Tally| t.items_came > 0;
+    streams_of_clients_that_nobody_fetches: |t: &Tally| t.items_came > 0 && t.crowded > 0;
+    questions_across_shards: |t: &Tally| t.results > 0;
+    streams_and_questions_while_people_come_and_go: |t: &Tally| {
+        t.items_heard > 0 && t.items_came > 0 && t.results > 0 && t.cancelled > 0
+    };
     methods_at_the_clients_pace: |t: &Tally| t.heard > 0;
     shards_sleep_and_are_woken: |t: &Tally| t.wakes > 0;
     wakes_without_reason: |t: &Tally| t.wakes > 0;
@@ -78,15 +89,22 @@ scenarios! {
     a_stop_in_the_middle: |t: &Tally| t.closed(CloseReason::Shutdown) > 0;
     a_drain_of_requests: |t: &Tally| t.closed(CloseReason::Drain) > 0;
     a_stop_of_requests: |t: &Tally| t.closed(CloseReason::Shutdown) > 0;
+    a_stop_in_the_middle_of_streams: |t: &Tally| {
+        t.closed(CloseReason::Shutdown) > 0 && t.closed(CloseReason::Drain) > 0 && t.items_heard > 0
+    };
     everything_at_once: |t: &Tally| t.closed(CloseReason::SlowClient) > 0 && t.heard > 0;
 }
 
 /// What a failure prints is enough to bring it back: nothing in a run comes from anywhere but its seed.
 #[test]
 fn a_seed_is_a_run() {
-    for seed in 1..=100 {
-        let [first, second] = [(); 2].map(|()| seeds::run(seed, scenarios::everything_at_once));
-        assert_eq!(first, second, "seed {seed}");
+    let scenarios: [Scenario; 2] =
+        [scenarios::everything_at_once, scenarios::streams_and_questions_while_people_come_and_go];
+    for scenario in scenarios {
+        for seed in 1..=100 {
+            let [first, second] = [(); 2].map(|()| seeds::run(seed, scenario));
+            assert_eq!(first, second, "seed {seed}");
+        }
     }
 }
 

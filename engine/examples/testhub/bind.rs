@@ -1,7 +1,6 @@
 //! Reading arguments as the types the contract names, and building the values it answers with.
 
-use fanfare_engine::{HandlerError, Invocation, Raw, Value};
-use fanfare_protocol::hub::error::BindError;
+use fanfare_engine::{BindError, HandlerError, Invocation, Raw, Value};
 
 /// Longest string or byte array this hub makes up for a client.
 const LARGE_BYTES_MAX: usize = 64 << 20;
@@ -17,9 +16,13 @@ pub(crate) fn text_or_null(call: &Invocation<'_>, at: usize) -> Result<Value, Ha
 }
 
 /// What the contract calls `int`: 32 bits.
+pub(crate) fn narrow(raw: Raw<'_>) -> Result<i32, BindError> {
+    i32::try_from(raw.as_i64()?).map_err(|_| BindError::Range)
+}
+
+/// The same, as an argument.
 pub(crate) fn int(raw: Raw<'_>) -> Result<i32, HandlerError> {
-    let wide = raw.as_i64()?;
-    i32::try_from(wide).map_err(|_| BindError::Range.into())
+    Ok(narrow(raw)?)
 }
 
 /// `int[]`.

@@ -1,6 +1,8 @@
-//! The plain HTTP paths of the contract: health, counts, the redirecting negotiate.
+//! The plain HTTP paths of the contract: health, counts, the redirecting negotiate, client results.
 
 use fanfare_engine::{HttpAnswer, HttpHandler, HttpRequest, Origins};
+
+use super::asks;
 
 /// Every negotiate answer of this server carries it.
 pub(crate) const NEGOTIATE_COOKIE: (&str, &str) = ("Set-Cookie", "testCookie=testValue; path=/");
@@ -45,9 +47,10 @@ impl Endpoints {
             }
             ("POST", "/redirecthub/negotiate") => redirect(request),
             (_, "/health" | "/stats" | "/redirecthub/negotiate") => HttpAnswer::text(405, ""),
-            ("GET", path) if path.starts_with("/clientresult/") => {
-                HttpAnswer::text(200, "This build of testhub does not ask clients for results yet.")
-            }
+            ("GET", path) => match path.strip_prefix("/clientresult/") {
+                Some(connection) => asks::client_result(request, connection),
+                None => HttpAnswer::not_found(),
+            },
             _ => HttpAnswer::not_found(),
         }
     }

@@ -1,4 +1,4 @@
-//! The hub of the contract: every method that takes and gives single values.
+//! The hub of the contract: its table of methods, and those that take and give single values.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use fanfare_protocol::hub::error::BindError;
 
 use super::Outcome;
 use super::bind::{int, ints, large_binary, large_string, length, text, text_or_null};
-use super::sends;
+use super::{asks, sends, streams};
 
 /// Longest `Delay`.
 const DELAY_MS_MAX: i32 = 600_000;
@@ -49,52 +49,58 @@ const METHODS: &[(&str, usize, Method)] = &[
     ("SendToGroupExcept", 3, sends::send_to_group_except),
     ("SendToUser", 2, sends::send_to_user),
     ("SendToConnection", 2, sends::send_to_connection),
-    ("AskClient", 2, |_, _| {
-        Err(HandlerError::Hub("This build of testhub asks clients for no results yet.".to_owned()))
-    }),
+    ("AskClient", 2, asks::ask_client),
 ];
 
-/// Methods of the contract that give a stream back.
-const STREAMS_OUT: &[&str] =
-    &["Stream", "EmptyStream", "InfiniteStream", "StreamThrowException", "Counter", "FailingStream", "MirrorStream"];
-/// Methods of the contract that take a client's stream and answer once.
-const STREAMS_IN: &[&str] = &["StreamingConcat", "UploadStream", "SumStream", "ConcatTwoStreams", "PrefixStream"];
-const NO_STREAMS: &str = "This build of testhub has no streams yet.";
+/// How a method streams: whether it gives a stream, and how many of the client's it takes.
+#[derive(Clone, Copy)]
+struct Streaming {
+    gives: bool,
+    takes: usize,
+}
+
+const GIVES: Streaming = Streaming { gives: true, takes: 0 };
+const TAKES_ONE: Streaming = Streaming { gives: false, takes: 1 };
+
+/// The methods that stream; names and arguments as above.
+const STREAMS: &[(&str, Streaming, usize, Method)] = &[
+    ("Stream", GIVES, 0, streams::stream),
+    ("EmptyStream", GIVES, 0, streams::empty_stream),
+    ("InfiniteStream", GIVES, 0, streams::infinite_stream),
+    ("StreamThrowException", GIVES, 1, streams::stream_throw_exception),
+    ("Counter", GIVES, 2, streams::counter),
+    ("FailingStream", GIVES, 2, streams::failing_stream),
+    ("StreamingConcat", TAKES_ONE, 0, streams::streaming_concat),
+    ("UploadStream", TAKES_ONE, 0, streams::upload_stream),
+    ("SumStream", TAKES_ONE, 0, streams::sum_stream),
+    ("PrefixStream", TAKES_ONE, 1, streams::prefix_stream),
+    ("ConcatTwoStreams", Streaming { gives: false, takes: 2 }, 1, streams::concat_two_streams),
+    ("MirrorStream", Streaming { gives: true, takes: 1 }, 0, streams::mirror_stream),
+];
+
+/// How the method of that name is called and what it does.
+fn find(name: &str) -> Option<(Streaming, usize, Method)> {
+    let plain = METHODS.iter().find(|(known, ..)| known.eq_ignore_ascii_case(name));
+    let plain = plain.map(|&(_, arguments, method)| (Streaming { gives: false, takes: 0 }, arguments, method));
+    plain.or_else(|| {
+        let streaming = STREAMS.iter().find(|(known, ..)| known.eq_ignore_ascii_case(name));
+        streaming.map(|&(_, streaming, arguments, method)| (streaming, arguments, method))
+    })
+}
 
 /// The hub class of the contract, mapped on several endpoints.
 pub(crate) struct TestHub;
 
 impl HubHandler for TestHub {
-    fn invoke(&self, cx: &mut Context<'_>, call: &Invocation<'_>) -> Answer {
-        match (named(STREAMS_OUT, call), call.streaming()) {
-            (true, false) => return wrong_streaming(call, "streaming", "non-streaming"),
-            (true, true) => return Answer::Error(HandlerError::Hub(NO_STREAMS.to_owned())),
-            (false, _) => {}
-        }
-        let method = METHODS.iter().find(|(name, _, _)| call.is(name));
-        let takes_stream = named(STREAMS_IN, call);
-        match method {
-            _ if call.streaming() && (takes_stream || method.is_some()) => {
-                wrong_streaming(call, "non-streaming", "streaming")
-            }
-            _ if takes_stream => Answer::Error(HandlerError::Hub(NO_STREAMS.to_owned())),
-            Some((_, arguments, method)) => {
-                call.expect(*arguments).and_then(|()| method(cx, call)).unwrap_or_else(Answer::Error)
-            }
-            None => Answer::Unknown,
-        }
+    fn streams_expected(&self, target: &str) -> Option<usize> {
+        find(target).map(|(streaming, ..)| streaming.takes)
     }
-}
 
-fn named(names: &[&str], call: &Invocation<'_>) -> bool {
-    names.iter().any(|name| call.is(name))
-}
-
-/// Spec 6.4: the method and the call disagree about streaming.
-fn wrong_streaming(call: &Invocation<'_>, method: &str, invocation: &str) -> Answer {
-    let target = call.target();
-    let text = format!("The client attempted to invoke the {method} '{target}' method with a {invocation} invocation.");
-    Answer::Error(HandlerError::WrongStreaming(text))
+    fn invoke(&self, cx: &mut Context<'_>, call: &Invocation<'_>) -> Answer {
+        let Some((streaming, arguments, method)) = find(call.target()) else { return Answer::Unknown };
+        let fits = call.expect_streaming(streaming.gives).and_then(|()| call.expect(arguments));
+        fits.and_then(|()| method(cx, call)).into()
+    }
 }
 
 fn optional(text: Option<String>) -> Answer {

@@ -1,8 +1,11 @@
 //! What is served under a path, and the two questions about HTTP that the embedder answers.
 
+use crate::hub::directory::ConnRef;
+use crate::hub::switchboard::Shared;
 use fanfare_protocol::http::head::RequestHead;
 use fanfare_protocol::negotiate::Transport;
 use std::borrow::Cow;
+use std::cell::Cell;
 use std::fmt;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -117,6 +120,13 @@ pub struct EndpointOptions {
     /// Whether a connection ends when its [`Identity`] expires. The client is told that it may reconnect, which it does
     /// with a new token if it has one (spec 9.3).
     pub close_on_expiry: bool,
+    /// Streams to one client that may be open at the same time. They do not count as invocations.
+    pub streams_max: u16,
+    /// Streams of one client, of invocations that have not ended. Those do not count as invocations either.
+    pub upload_streams_max: u16,
+    /// Items of one stream of a client that wait to be fetched (`Context::take_stream`); with one more the client is not
+    /// read from until half of them have been fetched. 0 counts as 1. `Limits::held_bytes_max` does the same for their bytes.
+    pub stream_buffer_items: u16,
     /// Keep the head of the connecting request, for `Context::header`, `cookie` and `query`. Costs its bytes and
     /// about 50 more per connection.
     pub keep_request: bool,
@@ -141,6 +151,9 @@ impl Default for EndpointOptions {
             post_bytes_max: 30_000_000,
             parallel_invocations_max: 1,
             close_on_expiry: false,
+            streams_max: 100,
+            upload_streams_max: 100,
+            stream_buffer_items: 10,
             keep_request: false,
             negotiate_headers: Vec::new(),
         }
@@ -268,13 +281,31 @@ pub trait Authenticator: Send + Sync + 'static {
 /// A request for a path that no hub serves.
 pub struct HttpRequest<'a> {
     head: &'a RequestHead<'a>,
+    place: (&'a Arc<Shared>, ConnRef),
     connections: usize,
     pending: usize,
+    has_room: bool,
+    /// A handle answers.
+    pub(crate) deferred: Cell<bool>,
 }
 
 impl<'a> HttpRequest<'a> {
-    pub(crate) fn new(head: &'a RequestHead<'a>, connections: usize, pending: usize) -> Self {
-        Self { head, connections, pending }
+    /// `place`: whose request it is; `has_room`: whether its answer may come later.
+    pub(crate) fn new(
+        head: &'a RequestHead<'a>,
+        place: (&'a Arc<Shared>, ConnRef),
+        pending: usize,
+        has_room: bool,
+    ) -> Self {
+        Self { head, place, connections: place.0.connections(), pending, has_room, deferred: Cell::new(false) }
+    }
+
+    pub(crate) fn place(&self) -> (&'a Arc<Shared>, ConnRef) {
+        self.place
+    }
+
+    pub(crate) fn has_room(&self) -> bool {
+        self.has_room
     }
 
     /// The method, as sent.
@@ -342,7 +373,7 @@ impl HttpAnswer {
 
 /// Answers requests for paths that no hub serves. Called on shard threads: it must not block.
 pub trait HttpHandler: Send + Sync + 'static {
-    /// The answer.
+    /// The answer; not looked at if the request was deferred (`HttpRequest::defer`).
     fn handle(&self, request: &HttpRequest<'_>) -> HttpAnswer;
 }
 

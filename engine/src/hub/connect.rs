@@ -32,6 +32,8 @@ pub(crate) enum Response {
     Poll(PollOf, Asker),
     /// The connection that it is about lives on this shard.
     Move(u8),
+    /// An answer that comes later.
+    Later,
 }
 
 /// Whose news a poll wants.
@@ -123,16 +125,20 @@ impl Switchboard {
         {
             return Response::Http(self.negotiate(index, head, options));
         }
-        self.other_path(head)
+        self.other_path(slot, head)
     }
 
-    fn other_path(&mut self, head: &RequestHead<'_>) -> Response {
+    fn other_path(&mut self, slot: Slot, head: &RequestHead<'_>) -> Response {
         let pending = self.shared.pending.count(self.now_s());
-        let request = HttpRequest::new(head, self.shared.directory.len(), pending);
+        let has_room = self.answers_owed() < self.limits.deferred_max;
+        let request = HttpRequest::new(head, (&self.shared, self.reference(slot)), pending, has_room);
         let answer = match &self.shared.http {
             Some(handler) => handler.handle(&request),
             None => HttpAnswer::not_found(),
         };
+        if request.deferred.get() {
+            return Response::Later;
+        }
         if answer.status == 404 {
             self.refused(RefuseReason::NotFound);
         }

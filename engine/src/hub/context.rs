@@ -6,8 +6,9 @@ use crate::hub::directory::ConnRef;
 use crate::hub::host::Answer;
 use crate::hub::later::Continuation;
 use crate::hub::outgoing::Outgoing;
-use crate::hub::publisher::{PublishError, ReplyHandle};
+use crate::hub::publisher::PublishError;
 use crate::hub::registry::{GroupError, HubId};
+use crate::hub::replies::{Debt, ReplyHandle, Taken};
 use crate::hub::route::Audience;
 use crate::hub::switchboard::Switchboard;
 use crate::ids::ConnectionId;
@@ -15,18 +16,49 @@ use crate::io::Slot;
 use fanfare_protocol::cursor::Progress;
 use fanfare_protocol::error::CloseCode;
 use fanfare_protocol::http::head::{HeadLimits, RequestHead, parse_request};
-use fanfare_protocol::hub::Payload;
+use fanfare_protocol::hub::message::Message;
+use fanfare_protocol::hub::{Payload, StreamIds};
 use std::time::Duration;
 
 /// The calling connection and everything it can reach. Lives for one call.
 pub struct Context<'a> {
     board: &'a mut Switchboard,
     slot: Slot,
-    /// The invocation being answered, its id and target, for [`Context::defer`].
-    invocation: Option<(&'a str, &'a str)>,
-    /// Whether the invocation is one of those of which only so many may run at a time.
-    counts: bool,
-    deferred: bool,
+    calling: Option<Calling<'a>>,
+    taken: Taken,
+    connecting: bool,
+}
+
+/// The invocation that a context is for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Calling<'a> {
+    /// `None`: the client does not wait for the answer.
+    pub(crate) id: Option<&'a str>,
+    pub(crate) target: &'a str,
+    /// It is one of those of which only so many may run at a time.
+    pub(crate) counts: bool,
+    /// The client wants a stream.
+    pub(crate) streaming: bool,
+    pub(crate) stream_ids: StreamIds<'a>,
+}
+
+impl<'a> Calling<'a> {
+    /// What `message` calls, if it is an invocation; `serializes`: its host lets one client's invocations wait.
+    pub(crate) fn of(message: &'a Message<'a>, serializes: bool) -> Option<Self> {
+        match message {
+            Message::Invocation { invocation_id, target, stream_ids, .. } => Some(Self {
+                id: invocation_id.as_deref(),
+                target,
+                counts: serializes && stream_ids.is_empty(),
+                streaming: false,
+                stream_ids: *stream_ids,
+            }),
+            Message::StreamInvocation { invocation_id, target, stream_ids, .. } => {
+                Some(Self { id: Some(invocation_id), target, counts: false, streaming: true, stream_ids: *stream_ids })
+            }
+            _ => None,
+        }
+    }
 }
 
 impl std::fmt::Debug for Context<'_> {
@@ -37,28 +69,42 @@ impl std::fmt::Debug for Context<'_> {
 
 impl<'a> Context<'a> {
     pub(crate) fn new(board: &'a mut Switchboard, slot: Slot) -> Self {
-        Self { board, slot, invocation: None, counts: false, deferred: false }
+        Self { board, slot, calling: None, taken: Taken::default(), connecting: false }
     }
 
-    pub(crate) fn for_invocation(
-        board: &'a mut Switchboard,
-        slot: Slot,
-        (id, target): (Option<&'a str>, &'a str),
-        counts: bool,
-    ) -> Self {
-        Self { board, slot, invocation: id.map(|id| (id, target)), counts, deferred: false }
+    pub(crate) fn for_message(board: &'a mut Switchboard, slot: Slot, calling: Option<Calling<'a>>) -> Self {
+        let has_streams = calling.is_some_and(|calling| !calling.stream_ids.is_empty());
+        let uploads = if has_streams { board.uploads.next_call() } else { 0 };
+        Self { calling, taken: Taken { uploads, ..Taken::default() }, ..Self::new(board, slot) }
     }
 
-    /// Whether the answer was put off with [`Self::defer`].
-    pub(crate) fn was_deferred(&self) -> bool {
-        self.deferred
+    /// For the call of `connected`, in which clients cannot be asked.
+    pub(crate) fn connecting(board: &'a mut Switchboard, slot: Slot) -> Self {
+        Self { connecting: true, ..Self::new(board, slot) }
     }
 
-    fn reference(&self) -> ConnRef {
+    pub(crate) fn is_connecting(&self) -> bool {
+        self.connecting
+    }
+
+    pub(crate) fn board(&mut self) -> (&mut Switchboard, Slot) {
+        (self.board, self.slot)
+    }
+
+    pub(crate) fn calling(&self) -> Option<Calling<'a>> {
+        self.calling
+    }
+
+    /// What was taken in this call.
+    pub(crate) fn taken(&mut self) -> &mut Taken {
+        &mut self.taken
+    }
+
+    pub(crate) fn reference(&self) -> ConnRef {
         self.board.reference(self.slot)
     }
 
-    fn hub_id(&self) -> HubId {
+    pub(crate) fn hub_id(&self) -> HubId {
         self.board.hub_of(self.board.slots.hot(self.slot).endpoint)
     }
 
@@ -240,19 +286,24 @@ impl<'a> Context<'a> {
     // -- later ----------------------------------------------------------------------------------------------------
 
     /// Takes the answer of this invocation out of the call: return [`Answer::Later`], and answer from any thread, or
-    /// on the spot with [`Context::reply`]. From here on only the handle answers: what the call returns is not looked
-    /// at. Nothing happens later if the client does not wait for an answer.
+    /// on the spot with [`Context::reply`]. From here on only the handle answers, unless the call itself fails: an error that it
+    /// returns is the answer, and what the handle is given after that is dropped. Nothing happens later if the client does not wait for an answer. With `Limits::deferred_max` answers owed
+    /// already, the client gets an error now, and what the handle is given is dropped.
     pub fn defer(&mut self) -> ReplyHandle {
-        let counts = self.counts && !self.deferred;
-        if counts {
-            self.board.invocation_begun(self.slot);
-        }
-        self.deferred = true;
-        let (id, target) = match self.invocation {
-            Some((id, target)) => (Some(id.to_owned()), target.to_owned()),
-            None => (None, String::new()),
-        };
-        ReplyHandle::new(self.board.shared.clone(), self.reference(), (id, target), counts)
+        let calling = self.calling;
+        let waiting = calling.and_then(|calling| Some((calling.id?, calling.target)));
+        let counts = !self.taken.is_deferred() && calling.is_some_and(|calling| calling.counts);
+        let handle = self.board.defer(Debt {
+            number: 0,
+            to: self.reference(),
+            id: waiting.map(|(id, _)| id.to_owned()),
+            target: waiting.map_or_else(String::new, |(_, target)| target.to_owned()),
+            counts,
+            streaming: calling.is_some_and(|calling| calling.streaming),
+            uploads: self.taken.uploads,
+        });
+        self.taken.debt.get_or_insert((handle.number().unwrap_or(0), counts));
+        handle
     }
 
     /// Runs `work` on this shard after `delay`, if the connection is still there then. `false`: too much is waiting

@@ -8,6 +8,7 @@
 
 use crate::event::CloseReason;
 use crate::hub::context::Context;
+use crate::hub::streams::wrong_invocation;
 use fanfare_protocol::hub::Format;
 use fanfare_protocol::hub::error::BindError;
 use fanfare_protocol::hub::message::Message;
@@ -27,7 +28,7 @@ pub struct ClientMessage<'a> {
 }
 
 /// What a host makes of an invocation.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub enum Answer {
     /// Done, no result.
     Void,
@@ -79,7 +80,8 @@ pub enum HandlerError {
     BadArguments(String),
     /// The user may not call this method.
     Unauthorized,
-    /// The client streams where it should not, or does not where it should; the text is the whole answer.
+    /// The client streams where it should not, does not where it should, or uses the id of another stream; the text is
+    /// the whole answer.
     WrongStreaming(String),
 }
 
@@ -92,6 +94,28 @@ impl HandlerError {
     /// The wrong number of arguments.
     pub fn argument_count(given: usize, expected: usize) -> Self {
         Self::BadArguments(format!("Invocation provides {given} argument(s) but target expects {expected}."))
+    }
+
+    /// The wrong number of client streams (spec 6.4).
+    pub fn stream_count(given: usize, expected: usize) -> Self {
+        Self::Hub(format!("Client sent {given} stream(s), Hub method expects {expected}."))
+    }
+
+    /// An item of a client's stream that is not of the type that the method reads (spec 6.6).
+    pub fn stream_item() -> Self {
+        Self::Hub("Failed to bind Stream message.".to_owned())
+    }
+
+    /// The text of the completion of a stream that failed after it had begun (spec 6.4).
+    pub fn stream_text(&self, detailed: bool) -> String {
+        const FAILED: &str = "An error occurred on the server while streaming results.";
+        match self {
+            Self::Hub(message) => format!("{FAILED} HubException: {message}"),
+            Self::Failed { kind, message } if detailed => format!("{FAILED} {kind}: {message}"),
+            Self::BadArguments(why) if detailed => format!("{FAILED} InvalidDataException: {why}"),
+            Self::WrongStreaming(text) => text.clone(),
+            Self::Failed { .. } | Self::BadArguments(_) | Self::Unauthorized => FAILED.to_owned(),
+        }
     }
 
     /// The text of the completion for method `target` (spec 6.4).
@@ -128,6 +152,11 @@ pub fn unknown_method_text(target: &str) -> String {
     format!("Failed to invoke '{target}' due to an error on the server. HubException: Method does not exist.")
 }
 
+/// The id of a stream that is still open was used again (spec 6.4).
+pub(crate) fn already_in_use(id: &str) -> HandlerError {
+    HandlerError::WrongStreaming(format!("Invocation ID '{id}' is already in use."))
+}
+
 impl fmt::Display for HandlerError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -155,7 +184,9 @@ pub trait Host: Send + Sync + 'static {
     /// A client has come and has shaken hands. An error sends it away.
     fn connected(&self, cx: &mut Context<'_>) -> Result<(), HandlerError>;
 
-    /// A client has said something. Only an `Invocation` is answered; the answer to anything else is ignored.
+    /// A client has said something. Only an invocation is answered; the answer to anything else is ignored. Items and
+    /// ends of streams that `Context::read_stream` or `take_stream` has taken, answers to `Context::ask`, and cancelled
+    /// streams of `Context::open_stream` do not come here.
     fn message(&self, cx: &mut Context<'_>, message: &ClientMessage<'_>) -> Answer;
 
     /// A client has gone. Sends to it are ignored.
@@ -175,6 +206,7 @@ pub struct Invocation<'a> {
     arguments: Arguments<'a>,
     wants_answer: bool,
     streaming: bool,
+    streams: usize,
 }
 
 impl<'a> Invocation<'a> {
@@ -203,6 +235,26 @@ impl<'a> Invocation<'a> {
         self.streaming
     }
 
+    /// An error unless the client wants a stream exactly if the method gives one (spec 6.4).
+    pub fn expect_streaming(&self, gives: bool) -> Result<(), HandlerError> {
+        let word = |streams| if streams { "streaming" } else { "non-streaming" };
+        if self.streaming == gives {
+            return Ok(());
+        }
+        Err(wrong_invocation(word(gives), self.target, word(self.streaming)))
+    }
+
+    /// How many streams the client is about to send. They are no arguments: `Context::read_stream` and
+    /// `Context::take_stream` take them.
+    pub fn streams(&self) -> usize {
+        self.streams
+    }
+
+    /// An error unless the client sends exactly `count` streams (spec 6.4).
+    pub fn expect_streams(&self, count: usize) -> Result<(), HandlerError> {
+        if self.streams == count { Ok(()) } else { Err(HandlerError::stream_count(self.streams, count)) }
+    }
+
     /// An error unless there are exactly `count` arguments.
     pub fn expect(&self, count: usize) -> Result<(), HandlerError> {
         let given = self.arguments.len();
@@ -228,7 +280,14 @@ pub trait HubHandler: Send + Sync + 'static {
         let _ = (cx, reason);
     }
 
-    /// A client calls a method.
+    /// How many streams of the client the method takes. Another number is an error (spec 6.4), and the method is not
+    /// called. `None`: it sees for itself ([`Invocation::expect_streams`]), as for a method that there is not.
+    fn streams_expected(&self, target: &str) -> Option<usize> {
+        let _ = target;
+        Some(0)
+    }
+
+    /// A client calls a method. A `StreamInvocation` is answered with `Context::open_stream`, or with an error.
     fn invoke(&self, cx: &mut Context<'_>, call: &Invocation<'_>) -> Answer;
 }
 
@@ -242,21 +301,24 @@ impl<H: HubHandler> Host for InProcess<H> {
     }
 
     fn message(&self, cx: &mut Context<'_>, message: &ClientMessage<'_>) -> Answer {
-        match message.message {
+        let (target, arguments, stream_ids, wants_answer, streaming) = match message.message {
             Message::Invocation { invocation_id, target, arguments, stream_ids } => {
-                if !stream_ids.is_empty() {
-                    let text = format!("Client sent {} stream(s), Hub method expects 0.", stream_ids.len());
-                    return Answer::Error(HandlerError::Hub(text));
-                }
-                let wants_answer = invocation_id.is_some();
-                let call = Invocation { target, arguments: *arguments, wants_answer, streaming: false };
-                self.0.invoke(cx, &call)
+                (target, arguments, stream_ids, invocation_id.is_some(), false)
             }
-            Message::StreamInvocation { target, arguments, .. } => {
-                let call = Invocation { target, arguments: *arguments, wants_answer: true, streaming: true };
-                self.0.invoke(cx, &call)
+            Message::StreamInvocation { target, arguments, stream_ids, .. } => {
+                (target, arguments, stream_ids, true, true)
             }
-            _ => Answer::Later,
+            _ => return Answer::Later,
+        };
+        let call = Invocation { target, arguments: *arguments, wants_answer, streaming, streams: stream_ids.len() };
+        if let Some(Err(error)) = self.0.streams_expected(target).map(|count| call.expect_streams(count)) {
+            return Answer::Error(error);
+        }
+        match self.0.invoke(cx, &call) {
+            Answer::Void | Answer::Value(_) | Answer::Raw(_) if streaming => {
+                Answer::Error(wrong_invocation("non-streaming", target, "streaming"))
+            }
+            answer => answer,
         }
     }
 

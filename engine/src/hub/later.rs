@@ -65,13 +65,15 @@ impl Switchboard {
         self.timers = timers.into_iter().filter(|timer| self.resolve(timer.connection).is_some()).collect();
     }
 
-    /// When the earliest continuation is due.
+    /// When the earliest continuation is due, or the time of a client that was asked is over.
     pub(crate) fn next_timer_us(&self) -> Option<u64> {
-        self.timers.peek().map(|timer| timer.due_us)
+        let timer_us = self.timers.peek().map(|timer| timer.due_us);
+        [timer_us, self.asks.next_due_us()].into_iter().flatten().min()
     }
 
     /// Runs what is due. What that puts off in turn waits for the next turn, however soon it is due.
     pub(crate) fn run_timers(&mut self) {
+        self.expire_asks();
         let last = self.timer_serial;
         let mut later = Vec::new();
         while self.timers.peek().is_some_and(|timer| timer.due_us <= self.now_us) {

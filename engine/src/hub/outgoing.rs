@@ -2,11 +2,10 @@
 
 use crate::conn::wire::Variation;
 use fanfare_protocol::cursor::{Count, Sink};
-use fanfare_protocol::hub::Payload;
 use fanfare_protocol::hub::error::PayloadError;
 use fanfare_protocol::hub::raw::Raw;
 use fanfare_protocol::hub::value::Value;
-use fanfare_protocol::hub::{Format, encode as hub_encode};
+use fanfare_protocol::hub::{Format, Item, Payload, encode as hub_encode};
 use fanfare_protocol::negotiate::Transport;
 use fanfare_protocol::sse::EventWriter;
 use fanfare_protocol::ws::DataKind;
@@ -90,6 +89,27 @@ pub enum Outgoing<'a> {
         /// Its arguments.
         arguments: &'a Payload<'a>,
     },
+    /// A call of a client method that must be answered.
+    Ask {
+        /// Under which id.
+        id: &'a str,
+        /// The client method.
+        target: &'a str,
+        /// Its arguments.
+        arguments: &'a Payload<'a>,
+    },
+    /// One item of a stream.
+    StreamItem {
+        /// The stream's invocation.
+        id: &'a str,
+        /// The item.
+        item: Item<'a>,
+    },
+    /// A stream has ended, and has not failed.
+    StreamEnd {
+        /// The stream's invocation.
+        id: &'a str,
+    },
     /// A method without result is done.
     Void {
         /// The invocation.
@@ -144,6 +164,11 @@ impl Outgoing<'_> {
             Outgoing::Invocation { target, arguments } => {
                 hub_encode::invocation(format, sink, None, target, arguments)?;
             }
+            Outgoing::Ask { id, target, arguments } => {
+                hub_encode::invocation(format, sink, Some(id), target, arguments)?;
+            }
+            Outgoing::StreamItem { id, item } => hub_encode::stream_item(format, sink, id, item)?,
+            Outgoing::StreamEnd { id } => hub_encode::completion_end(format, sink, id)?,
             Outgoing::Void { id } => hub_encode::completion_void(format, sink, id)?,
             Outgoing::Result { id, value } => hub_encode::completion_result(format, sink, id, value)?,
             Outgoing::RawResult { id, value } => hub_encode::completion_result(format, sink, id, value)?,

@@ -1,11 +1,15 @@
 //! Speaking to clients from outside the engine's threads: commands into bounded mailboxes, never waiting.
 
+use crate::conn::endpoint::HttpAnswer;
 use crate::conn::wire::Variation;
+use crate::hub::asks::AskWish;
 use crate::hub::directory::ConnRef;
-use crate::hub::host::{Answer, HandlerError};
+use crate::hub::host::Answer;
 use crate::hub::outgoing::Outgoing;
 use crate::hub::registry::HubId;
+use crate::hub::replies::Debt;
 use crate::hub::route::{Audience, EXCLUDED_MAX};
+use crate::hub::streams::StreamWish;
 use crate::hub::switchboard::{Shared, Switchboard};
 use crate::ids::ConnectionId;
 use crossbeam_queue::{ArrayQueue, SegQueue};
@@ -68,13 +72,13 @@ impl std::error::Error for PublishError {}
 
 /// Arguments that outlive the call.
 #[derive(Debug)]
-enum OwnedPayload {
+pub(crate) enum OwnedPayload {
     Values(Vec<Value>),
     Ready { json: Option<Box<[u8]>>, messagepack: Option<Box<[u8]>> },
 }
 
 impl OwnedPayload {
-    fn from_payload(payload: &Payload<'_>) -> Self {
+    pub(super) fn from_payload(payload: &Payload<'_>) -> Self {
         match *payload {
             Payload::Values(values) => Self::Values(values.to_vec()),
             Payload::Ready { json, messagepack } => {
@@ -87,7 +91,7 @@ impl OwnedPayload {
         }
     }
 
-    fn as_payload(&self) -> Payload<'_> {
+    pub(super) fn as_payload(&self) -> Payload<'_> {
         match self {
             Self::Values(values) => Payload::Values(values),
             Self::Ready { json, messagepack } => {
@@ -98,7 +102,7 @@ impl OwnedPayload {
 }
 
 /// Bytes that the arguments take at least, in the longer of the formats they are there in.
-fn payload_bytes(payload: &Payload<'_>) -> usize {
+pub(super) fn payload_bytes(payload: &Payload<'_>) -> usize {
     match *payload {
         Payload::Values(_) => {
             let message = Outgoing::Invocation { target: "", arguments: payload };
@@ -111,7 +115,7 @@ fn payload_bytes(payload: &Payload<'_>) -> usize {
 
 /// [`Audience`] that outlives the call.
 #[derive(Clone, Debug)]
-enum OwnedAudience {
+pub(crate) enum OwnedAudience {
     All,
     Group(Box<str>),
     User(Box<str>),
@@ -137,14 +141,30 @@ pub struct Command {
     payload_bytes: usize,
 }
 
+/// See [`Command`].
 #[derive(Debug)]
-enum Wish {
+pub(crate) enum Wish {
     Publish { hub: HubId, to: Vec<OwnedAudience>, except: Vec<ConnRef>, target: Box<str>, payload: OwnedPayload },
     Membership { who: ConnRef, group: Box<str>, join: bool },
     Close { who: ConnRef, allow_reconnect: bool },
-    Reply { to: ConnRef, id: Option<String>, target: String, answer: Answer, counts: bool },
+    Reply { debt: Debt, answer: Answer },
+    HttpReply { to: ConnRef, answer: HttpAnswer },
+    Stream(StreamWish),
+    ReadOn { who: ConnRef },
+    Ask(AskWish),
     Drain { deadline_us_from_now: u64 },
     Stop,
+}
+
+impl Command {
+    /// A wish that brings so many bytes of its sender's.
+    pub(super) fn with_payload(wish: Wish, payload_bytes: usize) -> Self {
+        Self { wish, payload_bytes }
+    }
+
+    pub(super) fn into_wish(self) -> Wish {
+        self.wish
+    }
 }
 
 impl From<Wish> for Command {
@@ -156,10 +176,14 @@ impl From<Wish> for Command {
 /// One shard's mailbox, and how to wake its owner.
 pub struct Mailbox {
     queue: ArrayQueue<Command>,
-    /// Answers, of which there are at most as many as deferred invocations: none finds its queue full.
+    /// What was promised, so that none of it finds its queue full: answers (`Limits::deferred_max`), items and ends of
+    /// streams (`EndpointOptions::streams_max`, `Limits::stream_items_max` each), client results
+    /// (`Limits::client_results_max`).
     replies: SegQueue<Command>,
     /// Payload bytes in `queue`.
     bytes: AtomicUsize,
+    /// How often something was asked for.
+    taken: AtomicUsize,
     waker: OnceLock<Box<dyn Fn() + Send + Sync>>,
     closed: AtomicBool,
 }
@@ -177,6 +201,7 @@ impl Mailbox {
             queue: ArrayQueue::new(commands_max.max(1)),
             replies: SegQueue::new(),
             bytes: AtomicUsize::new(0),
+            taken: AtomicUsize::new(0),
             waker: OnceLock::new(),
             closed: AtomicBool::new(false),
         }
@@ -197,36 +222,49 @@ impl Mailbox {
         self.queue.is_empty() && self.replies.is_empty()
     }
 
+    /// The next of either queue: answers first, but every fourth time a command, so that no stream, however fast it is
+    /// fed, keeps out a publisher or an order to stop. Only the owner takes.
     pub(crate) fn take(&self) -> Option<Command> {
-        if let Some(reply) = self.replies.pop() {
-            return Some(reply);
+        let turn = self.taken.fetch_add(1, Ordering::Relaxed);
+        if turn % 4 == 3 {
+            self.take_command().or_else(|| self.replies.pop())
+        } else {
+            self.replies.pop().or_else(|| self.take_command())
         }
+    }
+
+    fn take_command(&self) -> Option<Command> {
         let command = self.queue.pop()?;
         self.bytes.fetch_sub(command.payload_bytes, Ordering::Relaxed);
         Some(command)
     }
 
-    /// Takes a command in, unless as many, or as many bytes, wait already.
-    fn put(&self, command: Command, bytes_max: usize) -> Result<(), PublishError> {
+    /// Takes a command in, or gives it back if as many, or as many bytes, wait already.
+    fn put(&self, command: Command, bytes_max: usize) -> Result<(), Box<Command>> {
         let bytes = command.payload_bytes;
         let before = self.bytes.fetch_add(bytes, Ordering::Relaxed);
         let over = before > 0 && before + bytes > bytes_max;
-        if over || self.queue.push(command).is_err() {
+        let pushed = if over { Err(command) } else { self.queue.push(command) };
+        pushed.map_err(|command| {
             self.bytes.fetch_sub(bytes, Ordering::Relaxed);
-            return Err(PublishError::Full);
-        }
-        Ok(())
+            Box::new(command)
+        })
     }
 }
 
 impl Shared {
     /// Puts a command into a shard's mailbox and wakes it if it sleeps.
-    fn command(&self, shard: u8, command: Command) -> Result<(), PublishError> {
+    pub(crate) fn command(&self, shard: u8, command: Command) -> Result<(), PublishError> {
+        self.command_or_back(shard, command).map_err(|(_, error)| error)
+    }
+
+    /// The same, for a command that is still of use where it is refused.
+    pub(super) fn command_or_back(&self, shard: u8, command: Command) -> Result<(), (Box<Command>, PublishError)> {
         let mailbox = &self.mailboxes[shard as usize];
         if mailbox.closed.load(Ordering::SeqCst) {
-            return Err(PublishError::Stopped);
+            return Err((Box::new(command), PublishError::Stopped));
         }
-        mailbox.put(command, self.limits.commands_bytes_max)?;
+        mailbox.put(command, self.limits.commands_bytes_max).map_err(|command| (command, PublishError::Full))?;
         if self.sleepers.must_wake(shard)
             && let Some(wake) = mailbox.waker.get()
         {
@@ -285,9 +323,15 @@ impl Switchboard {
                 let _ = self.change_membership(who, &group, join);
             }
             Wish::Close { who, allow_reconnect } => self.close_connection(who, allow_reconnect),
-            Wish::Reply { to, id, target, answer, counts } => {
-                self.settle(to, (id.as_deref(), &target), &answer, counts);
+            Wish::Reply { debt, answer } => self.settle(debt, &answer),
+            Wish::HttpReply { to, answer } => self.handle_http_reply(to, &answer),
+            Wish::Stream(wish) => self.handle_stream_wish(wish),
+            Wish::ReadOn { who } => {
+                if let Some(slot) = self.resolve(who) {
+                    self.unpause(slot);
+                }
             }
+            Wish::Ask(wish) => self.handle_ask_wish(wish),
             Wish::Drain { deadline_us_from_now } => {
                 return Some(Order::Drain { deadline_us: self.now_us + deadline_us_from_now });
             }
@@ -295,64 +339,14 @@ impl Switchboard {
         }
         None
     }
-
-    /// A deferred answer has come. `counts`: its invocation was one of those that run.
-    pub(crate) fn settle(&mut self, to: ConnRef, (id, target): (Option<&str>, &str), answer: &Answer, counts: bool) {
-        if let Some(slot) = self.resolve(to).filter(|&slot| self.is_member(slot)) {
-            self.answer(slot, id, target, answer);
-            if counts {
-                self.invocation_ended(slot);
-            }
-        }
-    }
-}
-
-/// The answer to one invocation, to be given later, from any thread. Dropped without one, it answers with an error:
-/// no client waits for ever.
-pub struct ReplyHandle {
-    shared: Arc<Shared>,
-    to: ConnRef,
-    id: Option<String>,
-    target: String,
-    counts: bool,
-    done: bool,
-}
-
-impl fmt::Debug for ReplyHandle {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ReplyHandle").field("target", &self.target).finish_non_exhaustive()
-    }
-}
-
-impl ReplyHandle {
-    pub(crate) fn new(shared: Arc<Shared>, to: ConnRef, (id, target): (Option<String>, String), counts: bool) -> Self {
-        Self { shared, to, id, target, counts, done: false }
-    }
-
-    /// Gives the answer. [`Answer::Later`] counts as no answer.
-    pub fn reply(mut self, answer: Answer) {
-        self.give(answer);
-    }
-
-    pub(crate) fn settle_here(mut self, board: &mut Switchboard, answer: &Answer) {
-        self.done = true;
-        board.settle(self.to, (self.id.as_deref(), &self.target), answer, self.counts);
-    }
-
-    fn give(&mut self, answer: Answer) {
-        self.done = true;
-        let (to, id, target) = (self.to, self.id.take(), std::mem::take(&mut self.target));
-        let wish = Wish::Reply { to, id, target, answer, counts: self.counts };
-        self.shared.reply(to.shard(), wish);
-    }
 }
 
 impl Shared {
-    /// Brings an answer to a shard. One that has stopped needs none.
-    fn reply(&self, shard: u8, wish: Wish) {
+    /// Brings what was promised to a shard: an answer, the next item of a stream. `false`: it has stopped, and needs none.
+    pub(crate) fn reply(&self, shard: u8, wish: Wish) -> bool {
         let mailbox = &self.mailboxes[shard as usize];
         if mailbox.closed.load(Ordering::SeqCst) {
-            return;
+            return false;
         }
         mailbox.replies.push(wish.into());
         if self.sleepers.must_wake(shard)
@@ -360,14 +354,7 @@ impl Shared {
         {
             wake();
         }
-    }
-}
-
-impl Drop for ReplyHandle {
-    fn drop(&mut self) {
-        if !self.done {
-            self.give(Answer::Error(HandlerError::failed("InvalidOperationException", "The method gave no answer.")));
-        }
+        true
     }
 }
 
@@ -403,7 +390,11 @@ impl Publisher {
         PublishTarget { publisher: self, hub, to, except }
     }
 
-    fn find(&self, id: &str) -> Option<ConnRef> {
+    pub(super) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    pub(super) fn find(&self, id: &str) -> Option<ConnRef> {
         self.shared.directory.find(&ConnectionId::from_text(id)?.0)
     }
 
@@ -530,9 +521,9 @@ mod tests {
     fn a_mailbox_is_bounded_in_bytes_and_gives_them_back() {
         let mailbox = Mailbox::new(8);
         mailbox.put(message(60), 100).expect("60 of 100");
-        assert!(matches!(mailbox.put(message(41), 100), Err(PublishError::Full)), "101 of 100");
+        assert!(mailbox.put(message(41), 100).is_err(), "101 of 100");
         mailbox.put(message(40), 100).expect("100 of 100: a refusal takes no room");
-        assert!(matches!(mailbox.put(message(1), 100), Err(PublishError::Full)));
+        assert!(mailbox.put(message(1), 100).is_err());
         mailbox.put(Wish::Stop.into(), 100).expect("what holds no bytes is bounded by its number alone");
         while mailbox.take().is_some() {}
         assert_eq!(mailbox.bytes.load(Ordering::Relaxed), 0);
@@ -543,11 +534,11 @@ mod tests {
     fn a_mailbox_is_bounded_in_commands_but_answers_always_fit() {
         let mailbox = Mailbox::new(1);
         mailbox.put(message(5), 100).expect("room for one");
-        assert!(matches!(mailbox.put(message(5), 100), Err(PublishError::Full)));
-        mailbox.replies.push(Wish::Stop.into());
-        assert_eq!(mailbox.take().map(|command| command.payload_bytes), Some(0), "answers go first");
-        assert_eq!(mailbox.bytes.load(Ordering::Relaxed), 5, "a refusal, and an answer, leave the count alone");
-        assert_eq!(mailbox.take().map(|command| command.payload_bytes), Some(5));
+        assert!(mailbox.put(message(5), 100).is_err());
+        (0..9).for_each(|_| mailbox.replies.push(Wish::Stop.into()));
+        let taken: Vec<usize> = std::iter::from_fn(|| mailbox.take()).map(|command| command.payload_bytes).collect();
+        assert_eq!(taken, [0, 0, 0, 5, 0, 0, 0, 0, 0, 0], "answers go first, and keep no command out");
+        assert_eq!(mailbox.bytes.load(Ordering::Relaxed), 0);
         assert!(mailbox.is_empty());
     }
 }

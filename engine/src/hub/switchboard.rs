@@ -12,6 +12,7 @@ use crate::conn::slots::{ColdFlags, Flags, Slots, State};
 use crate::conn::wire::{ByVariation, Variation};
 use crate::event::{CloseReason, SharedCounters};
 use crate::hub::asker::Asker;
+use crate::hub::asks::{Asked, Asks};
 use crate::hub::context::Context;
 use crate::hub::directory::{ConnRef, Directory};
 use crate::hub::fanout::Fans;
@@ -28,6 +29,8 @@ use crate::hub::publisher::Mailbox;
 use crate::hub::registry::{Change, GroupError, GroupId, HubId, Registry};
 use crate::hub::resume::{UNNUMBERED, Window};
 use crate::hub::route::Leg;
+use crate::hub::streams::Streams;
+use crate::hub::uploads::Uploads;
 use crate::hub::waiting::Waiting;
 use crate::ids::{IdKeys, IdMint};
 use crate::interconnect::{Sender, Sleepers};
@@ -41,7 +44,7 @@ use fanfare_protocol::hub::error::PayloadError;
 use fanfare_protocol::hub::session::{Tick, Timing, ticks_from_ms};
 use fanfare_protocol::negotiate::Transport;
 use fanfare_protocol::ws::encode;
-use std::collections::{BinaryHeap, HashMap};
+use std::collections::{BinaryHeap, HashMap, HashSet};
 use std::rc::Rc;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
@@ -74,6 +77,8 @@ pub struct Shared {
     pub parcels: Vec<Parcels>,
     /// Keys of ids and tokens.
     pub keys: Arc<IdKeys>,
+    /// Clients that were asked for results.
+    pub asked: Asked,
     /// Who sleeps.
     pub sleepers: Sleepers,
     /// What publishers and other threads want of a shard.
@@ -176,6 +181,14 @@ pub struct Switchboard {
     pub(crate) drained_work: HashMap<ConnRef, Vec<Continuation>>,
     /// All of them.
     pub(super) drained_works: usize,
+    pub(crate) streams: Streams,
+    pub(crate) uploads: Uploads,
+    pub(crate) asks: Asks,
+    /// Invocations whose answers handles owe.
+    pub(super) owed: HashSet<u64>,
+    pub(super) owed_serial: u64,
+    /// Plain requests whose answers handles owe.
+    pub(super) http_waits: HashSet<ConnRef>,
     pub(crate) timers: BinaryHeap<Timer>,
     pub(super) timer_serial: u64,
     /// When timers of connections that have gone were last looked for.
@@ -254,6 +267,12 @@ impl Switchboard {
             drained: Vec::new(),
             drained_work: HashMap::new(),
             drained_works: 0,
+            streams: Streams::default(),
+            uploads: Uploads::default(),
+            asks: Asks::default(),
+            owed: HashSet::new(),
+            owed_serial: 0,
+            http_waits: HashSet::new(),
             timers: BinaryHeap::new(),
             timer_serial: 0,
             timers_sifted_us: 0,
@@ -570,7 +589,7 @@ impl Switchboard {
             return self.farewell(slot, CloseReason::Overload, Some((Some(text), true)), CloseCode::NORMAL);
         }
         let host = self.hosts[hub.0 as usize].clone();
-        let outcome = host.connected(&mut Context::new(self, slot));
+        let outcome = host.connected(&mut Context::connecting(self, slot));
         if let Err(error) = outcome {
             let detailed = self.options(slot).is_some_and(|options| options.detailed_errors);
             let text = error.close_text(detailed);
@@ -665,6 +684,9 @@ impl Switchboard {
         }
         self.counters.connections_open.sub(1);
         self.take_drained_work(slot);
+        self.cancel_streams(slot);
+        self.drop_all_uploads(slot);
+        self.forget_asks(slot);
         let host = self.hosts[hub.0 as usize].clone();
         host.disconnected(&mut Context::new(self, slot), reason);
     }

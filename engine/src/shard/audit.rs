@@ -24,7 +24,8 @@ impl<I: Io> Shard<I> {
         self.check()?;
         self.board.check_nobody()?;
         if self.phase == Phase::Stopping {
-            // A shard that has stopped waits neither for late answers nor for the last broadcast to land.
+            // A shard that has stopped waits neither for late answers, ours or the kernel's, nor for the last broadcast to
+            // land.
             return Ok(());
         }
         none_of(&[
@@ -33,6 +34,7 @@ impl<I: Io> Shard<I> {
             ("lent descriptors", self.lent),
             ("sockets that nobody has answered for", self.handed_over.len()),
             ("parcels", self.board.shared.parcels[self.board.shard as usize].len()),
+            ("answers owed", self.board.answers_owed()),
         ])?;
         self.board.check_log()
     }
@@ -76,6 +78,15 @@ impl Switchboard {
                 self.counters.connections_open.get()
             ));
         }
+        for (what, kept, counted) in [
+            ("streams", self.streams.len(), self.counters.streams_open.get()),
+            ("streams of clients", self.uploads.len(), self.counters.upload_streams_open.get()),
+            ("client results", self.asks.len(), self.counters.client_results_pending.get()),
+        ] {
+            if kept as u64 != counted {
+                return Err(format!("{kept} {what} kept, {counted} counted"));
+            }
+        }
         if self.registry.membership_count() != memberships {
             return Err(format!("{memberships} memberships reachable, {} kept", self.registry.membership_count()));
         }
@@ -117,6 +128,10 @@ impl Switchboard {
             ("POSTs under way", self.posting.len()),
             ("POSTs waiting for room", self.held_posts.len()),
             ("sockets on their way elsewhere", self.moving.len()),
+            ("streams to clients", self.streams.len()),
+            ("streams of clients", self.uploads.len()),
+            ("client results awaited", self.asks.len()),
+            ("client results awaited by all shards", self.shared.asked.len()),
             ("late connections", self.counters.slow_connections.get() as usize),
         ])
     }

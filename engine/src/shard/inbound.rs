@@ -8,7 +8,7 @@ use crate::conn::slots::{ColdFlags, Flags, State};
 use crate::conn::wire::Variation;
 use crate::event::CloseReason;
 use crate::hub::connect::Response;
-use crate::hub::context::Context;
+use crate::hub::context::{Calling, Context};
 use crate::hub::directory::ConnRef;
 use crate::hub::host::{Answer, ClientMessage, HandlerError};
 use crate::hub::outgoing::wrap;
@@ -238,6 +238,10 @@ impl Switchboard {
                 } else if state == State::Carrying {
                     self.replay(slot);
                 }
+            }
+            Response::Later => {
+                let has_body = !matches!(head.body_length(), BodyLength::None | BodyLength::Length(0));
+                self.await_http_reply(slot, &head, has_body);
             }
             Response::Http(answer) => {
                 let (keep_alive, bytes_max) = (head.keep_alive(), self.limits.body_bytes_max);
@@ -586,9 +590,13 @@ impl Switchboard {
             Message::Close { .. } => {
                 self.farewell(slot, CloseReason::Normal, Some((None, false)), CloseCode::NORMAL);
             }
-            Message::Invocation { .. } if self.must_wait(slot) || !partial.held.is_empty() => {
+            // Whoever sends streams with it waits for nobody (spec 6.3).
+            Message::Invocation { stream_ids, .. }
+                if stream_ids.is_empty() && (self.must_wait(slot) || !partial.held.is_empty()) =>
+            {
                 return self.hold(slot, partial, raw);
             }
+            _ if self.handle_stream_message(slot, message) => {}
             _ => self.dispatch_to_host(slot, message, raw),
         }
         self.counters.messages_received_total.add(1);
@@ -610,28 +618,33 @@ impl Switchboard {
     fn dispatch_to_host(&mut self, slot: Slot, message: &Message<'_>, raw: &[u8]) {
         let hub = self.hub_of(self.slots.hot(slot).endpoint);
         let host = self.hosts[hub.0 as usize].clone();
-        let (id, target) = match message {
-            Message::Invocation { invocation_id, target, .. } => (invocation_id.as_deref(), &**target),
-            Message::StreamInvocation { invocation_id, target, .. } => (Some(&**invocation_id), &**target),
-            _ => (None, ""),
-        };
-        let counts = matches!(message, Message::Invocation { .. }) && host.serializes();
+        let calling = Calling::of(message, host.serializes());
+        let (id, target) = calling.map_or((None, ""), |calling| (calling.id, calling.target));
         self.counters.invocations_total.add(u64::from(!target.is_empty()));
         let format = self.format(slot);
-        let mut cx = Context::for_invocation(self, slot, (id, target), counts);
+        let mut cx = Context::for_message(self, slot, calling);
         let answer = host.message(&mut cx, &ClientMessage { raw, format, message });
-        let deferred = cx.was_deferred();
+        let taken = *cx.taken();
         if !self.is_member(slot) {
             return;
         }
         match answer {
-            _ if deferred => {}
+            Answer::Error(_) | Answer::Unknown if taken.is_deferred() => {
+                if let Some(calling) = calling {
+                    self.settle_failed(slot, calling, taken, &answer);
+                }
+            }
+            _ if taken.is_deferred() => {}
             Answer::Later if target.is_empty() || !host.serializes() => {}
             Answer::Later => {
                 let error = HandlerError::failed("InvalidOperationException", "The method gave no answer.");
                 self.answer(slot, id, target, &Answer::Error(error));
             }
             answer => self.answer(slot, id, target, &answer),
+        }
+        if !self.is_owed(slot, taken) {
+            let connection = self.reference(slot);
+            self.drop_uploads(connection, taken.uploads);
         }
     }
 
@@ -686,11 +699,14 @@ impl Switchboard {
     pub(crate) fn unpause(&mut self, slot: Slot) {
         let soft = self.limits.outbox_soft_bytes;
         let tick = self.tick();
+        let waits = self.uploads_hold_back(slot);
         let (hot, runs) = self.slots.outbox(slot);
-        let owes_little = hot.owed_bytes as usize <= soft / 2 && outbox::run_count(hot, runs) <= ANSWER_RUNS_MAX / 2;
+        // What a session is owed waits for its next poll, and keeps nobody from being heard.
+        let owes_little = slot.is_session()
+            || hot.owed_bytes as usize <= soft / 2 && outbox::run_count(hot, runs) <= ANSWER_RUNS_MAX / 2;
         let held = self.slots.partials.get(self.slots.hot(slot).partial).map_or(0, |partial| partial.held.len());
         let hot = self.slots.hot_mut(slot);
-        if owes_little && held <= self.limits.held_bytes_max / 2 && hot.flags.take(Flags::PAUSED) {
+        if owes_little && held <= self.limits.held_bytes_max / 2 && !waits && hot.flags.take(Flags::PAUSED) {
             // It could not be heard until now, and is not to blame for its silence.
             hot.session.handle_message(tick, false);
             self.want_read(slot);

@@ -2,12 +2,15 @@
 
 use crate::simulation::hub::{Books, HEARD, arguments};
 use crate::simulation::ledger::{Aim, Verdict};
+use crate::simulation::methods::QUESTION;
 use crate::simulation::requests::{News, Requests};
+use crate::simulation::streamer::{Asked, Streamer};
 use fanfare_engine::io::sim::{PeerId, Rng};
 use fanfare_engine::{Format, Payload, Value};
 use fanfare_protocol::cursor::Progress;
 use fanfare_protocol::error::CloseCode;
 use fanfare_protocol::hub::message::{Message, Outcome};
+use fanfare_protocol::hub::raw::Arguments;
 use fanfare_protocol::hub::{decode_one, encode, handshake, message_len};
 use fanfare_protocol::ws::decoder::{Decoder, Event, Role};
 use fanfare_protocol::ws::encode::{write_masked_close, write_masked_control, write_masked_fragment};
@@ -35,6 +38,8 @@ enum Expected {
     Text(String),
     Void,
     Error,
+    /// Whatever the asker was told, which the ledger has judged.
+    Settled,
     /// As the ledger says about this message; and if it was for the client itself, it has been heard by then.
     Said(u64),
 }
@@ -68,6 +73,7 @@ pub(crate) struct Client {
     pongs: VecDeque<Vec<u8>>,
     invocations: u64,
     serial: u64,
+    pub(crate) streamer: Streamer,
     books: Books,
 }
 
@@ -94,6 +100,7 @@ impl Client {
             pongs: VecDeque::new(),
             invocations: 0,
             serial: 0,
+            streamer: Streamer::new(number),
             books,
         }
     }
@@ -120,7 +127,8 @@ impl Client {
             return Some("the answer to a POST".to_owned());
         }
         let answers = self.expected.front().map(|(id, expected)| format!("the answer to {id}, {expected:?}"));
-        answers.or_else(|| self.pongs.front().map(|_| "a pong".to_owned()))
+        let pong = || self.pongs.front().map(|_| "a pong".to_owned());
+        answers.or_else(pong).or_else(|| self.streamer.waits_for())
     }
 
     pub(crate) fn user(&self) -> String {
@@ -226,6 +234,31 @@ impl Client {
         let arguments = arguments(aim, self.number, self.serial, bytes);
         let wanted = rng.chance(500).then_some(Expected::Said(self.serial));
         self.invoke("Say", &arguments, wanted, rng);
+    }
+
+    /// Says something of streams that is encoded already.
+    pub(crate) fn say_encoded(&mut self, messages: &[u8], rng: &mut Rng) {
+        self.frame(messages, rng);
+    }
+
+    /// Has another client asked.
+    pub(crate) fn question(&mut self, to: u32, bytes: usize, rng: &mut Rng) {
+        let arguments = self.streamer.question(to, bytes);
+        self.invoke("Question", &arguments, Some(Expected::Settled), rng);
+    }
+
+    /// Answers a question that it was asked. `false`: there is none.
+    pub(crate) fn answer_question(&mut self, rng: &mut Rng) -> bool {
+        let waiting = self.streamer.asked.len() as u64;
+        if waiting == 0 {
+            return false;
+        }
+        let asked = self.streamer.asked.swap_remove(rng.below(waiting) as usize);
+        let with_result = rng.chance(800);
+        self.books.open().flows.answers(asked.which, with_result);
+        let message = Streamer::answer(self.format, &asked, with_result);
+        self.frame(&message, rng);
+        true
     }
 
     /// Calls a method that returns nothing.
@@ -406,6 +439,14 @@ impl Client {
         let message = decode_one(self.format, &bytes[..used])
             .unwrap_or_else(|error| panic!("client {}: a torn message: {error}", self.number));
         match message {
+            Message::Invocation { invocation_id: Some(id), target, arguments, .. } => {
+                assert_eq!(target, QUESTION);
+                self.handle_question(&id, arguments);
+            }
+            Message::StreamItem { invocation_id, item } => {
+                let which = self.streamer.down(&invocation_id).expect("a stream to this client");
+                self.books.open().flows.hears_item(which, &item.as_str().expect("text"));
+            }
             Message::Invocation { target, arguments, .. } => {
                 assert_eq!(target, HEARD);
                 let word = |index: usize| arguments.get(index).expect("five arguments");
@@ -423,13 +464,34 @@ impl Client {
         used
     }
 
+    fn handle_question(&mut self, id: &str, arguments: Arguments<'_>) {
+        let word = |index: usize| arguments.get(index).expect("three arguments");
+        let which = (word(0).as_u64().expect("a client") as u32, word(1).as_u64().expect("which of its"));
+        let text = word(2).as_str().expect("text").into_owned();
+        self.books.open().flows.is_asked(self.number, which, &text);
+        self.streamer.asked.push(Asked { id: id.to_owned(), which, text });
+    }
+
     fn handle_answer(&mut self, id: &str, outcome: &Outcome<'_>) {
+        if let Some(which) = self.streamer.down(id) {
+            self.streamer.down_ends(which);
+            let failed = match outcome {
+                Outcome::Void => false,
+                Outcome::Error(_) => true,
+                Outcome::Result(_) => panic!("client {}: stream {id} ends with a result", self.number),
+            };
+            return self.books.open().flows.hears_end(which, failed);
+        }
+        if self.streamer.up_answered(id, outcome) {
+            return;
+        }
         let (asked, expected) = self.expected.pop_front().expect("an answer only to a question");
         assert_eq!(asked, id, "client {}: answers out of order", self.number);
         let fits = match (&expected, outcome) {
             (Expected::Text(text), Outcome::Result(raw)) => raw.as_str().is_ok_and(|result| *result == **text),
             (Expected::Void, outcome) => is_void(outcome),
             (Expected::Error, Outcome::Error(_)) => true,
+            (Expected::Settled, Outcome::Result(_) | Outcome::Error(_)) => true,
             (Expected::Said(serial), outcome) => {
                 let books = self.books.open();
                 books.is_complete_up_to(self.number, self.number, *serial).expect("heard before it is answered");

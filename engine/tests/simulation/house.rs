@@ -2,8 +2,10 @@
 
 use crate::simulation::client::{Client, Stage};
 use crate::simulation::door::Door;
+use crate::simulation::flows::Over;
 use crate::simulation::hub::{Books, ByQuery, HEARD, Hub, arguments};
 use crate::simulation::ledger::{Aim, OUTSIDE, Verdict};
+use crate::simulation::methods;
 use crate::simulation::plan::{Act, Plan};
 use crate::simulation::requests::{Carrier, Requests};
 use fanfare_engine::buf::RecvPool;
@@ -12,8 +14,8 @@ use fanfare_engine::engine::ManualShard;
 use fanfare_engine::io::sim::{PeerState, Rng, World};
 use fanfare_engine::io::{Io, WakeHandle};
 use fanfare_engine::{
-    Answer, CloseReason, Engine, EngineHandle, Format, HubOptions, Payload, PublishError, Publisher, ShardMetrics,
-    Value,
+    Answer, CloseReason, Engine, EngineHandle, Format, HandlerError, HubOptions, Payload, PublishError, Publisher,
+    ShardMetrics, StreamError, Value,
 };
 
 /// What a run came to: what was counted, for the proof that a scenario does what its name says.
@@ -24,6 +26,17 @@ pub(crate) struct Tally {
     pub(crate) heard: u64,
     /// Messages refused because the log was full.
     pub(crate) failed: u64,
+    /// Items of streams that clients heard, and that came from clients.
+    pub(crate) items_heard: u64,
+    pub(crate) items_came: u64,
+    /// Client results.
+    pub(crate) results: u64,
+    /// Streams cancelled by their clients.
+    pub(crate) cancelled: u64,
+    /// Items that found no room.
+    pub(crate) full: u64,
+    /// Fetches from more items than may wait.
+    pub(crate) crowded: u64,
     /// Messages refused because a mailbox was full.
     pub(crate) mailbox_full: u64,
     /// Wakes between shards.
@@ -39,6 +52,12 @@ impl Tally {
         self.metrics.add(&other.metrics);
         self.heard += other.heard;
         self.failed += other.failed;
+        self.items_heard += other.items_heard;
+        self.items_came += other.items_came;
+        self.results += other.results;
+        self.cancelled += other.cancelled;
+        self.full += other.full;
+        self.crowded += other.crowded;
         self.mailbox_full += other.mailbox_full;
         self.wakes += other.wakes;
         self.send_files += other.send_files;
@@ -77,11 +96,13 @@ pub(crate) struct House {
     /// The server is going: whoever is there may be sent away, whoever comes may be refused.
     pub(crate) ending: bool,
     mailbox_full: u64,
+    crowded: u64,
 }
 
 impl House {
     pub(crate) fn new(plan: Plan) -> Self {
         let books = Books::default();
+        books.open().flows.timeout_us = u64::from(plan.limits.client_result_timeout_ms) * 1_000;
         let mut world = None;
         let options = HubOptions { endpoint: plan.endpoint.clone() };
         let built = Engine::builder()
@@ -104,6 +125,7 @@ impl House {
             shards,
             ending: false,
             mailbox_full: 0,
+            crowded: 0,
             plan,
         };
         for _ in 0..house.plan.clients {
@@ -151,6 +173,7 @@ impl House {
 
     /// One turn of one shard, after which its books must balance.
     pub(crate) fn turn(&mut self, shard: usize) {
+        self.books.open().flows.now_us = self.world.now_us();
         self.running[shard] = self.shards[shard].turn().expect("the simulated ring never fails");
         self.shards[shard].check().unwrap_or_else(|error| panic!("shard {shard}: {error}"));
     }
@@ -277,6 +300,16 @@ impl House {
             Act::Arrive => self.arrive(),
             Act::ArriveMute => self.arrive_mute(),
             Act::Answer => self.answer(),
+            Act::Feed => {
+                let (producers, _) = self.books.open().outsiders();
+                let at = self.rng.below(producers.max(1) as u64) as usize;
+                self.feed(at);
+            }
+            Act::Fetch => {
+                let (_, fetchers) = self.books.open().outsiders();
+                let at = self.rng.below(fetchers.max(1) as u64) as usize;
+                self.fetch(at);
+            }
             Act::Publish => self.publish(),
             Act::Pause(ms) => self.pass(u64::from(ms) * 1_000),
             Act::Resume => {
@@ -401,6 +434,7 @@ impl House {
 
     pub(crate) fn talk(&mut self, at: usize, act: Act) {
         let (bytes, group, aim) = (self.draw_bytes(), self.group(), self.aim());
+        let somebody = 1 + self.rng.below(self.clients.len() as u64) as u32;
         let (client, rng) = (&mut self.clients[at], &mut self.rng);
         match act {
             Act::Ask(method) => client.ask(method, bytes, rng),
@@ -411,6 +445,18 @@ impl House {
             Act::Flood(count) => client.call("Flood", &[Value::Int(count.into()), Value::Int(bytes as i64)], rng),
             Act::Pace(count) => client.call("Pace", &[Value::Int(count.into()), Value::Int(bytes as i64)], rng),
             Act::Throw => client.fail(if bytes % 2 == 0 { "Throw" } else { "Nonsense" }, rng),
+            Act::BeginDown | Act::Cancel | Act::BeginUp | Act::GoOnUp => {
+                let (format, streamer) = (client.format, &mut client.streamer);
+                let messages = match act {
+                    Act::BeginDown => streamer.begin_down(format, bytes, rng),
+                    Act::Cancel => streamer.cancel(format, rng),
+                    Act::BeginUp => streamer.begin_up(format, rng),
+                    _ => streamer.go_on_up(format, bytes, rng),
+                };
+                client.say_encoded(&messages, rng);
+            }
+            Act::Question => client.question(somebody, bytes, rng),
+            Act::AnswerQuestion => drop(client.answer_question(rng)),
             Act::PingHub => client.ping_hub(rng),
             Act::PingSocket => client.ping_socket(rng),
             other => unreachable!("{other:?} is not talk"),
@@ -424,6 +470,53 @@ impl House {
             let (handle, text) = self.books.open().pending.swap_remove(which);
             handle.reply(Answer::Value(Value::Str(text)));
         }
+    }
+
+    /// Somebody outside sends the next item of a stream, or its end. `false`: there is nobody, or no room.
+    fn feed(&mut self, at: usize) -> bool {
+        if at >= self.books.open().flows.producers.len() {
+            return false;
+        }
+        let mut producer = self.books.open().flows.producers.remove(at);
+        if self.books.open().flows.is_over(producer.which) {
+            return true;
+        }
+        if producer.left == 0 {
+            let failed = self.rng.chance(200);
+            self.books.open().flows.finishes(producer.which, if failed { Over::Failed } else { Over::Ended });
+            match failed {
+                true => producer.stream.fail(HandlerError::Hub("failed".to_owned())),
+                false => producer.stream.end(),
+            }
+            return true;
+        }
+        let text = self.books.open().flows.next(producer.which);
+        let sent = producer.stream.send(&Value::Str(text));
+        let mut books = self.books.open();
+        match sent {
+            Ok(()) => {
+                producer.left -= 1;
+                books.flows.says(producer.which);
+            }
+            Err(StreamError::Full) => books.flows.full_total += 1,
+            Err(error) => panic!("{:?}: {error}, but nobody was told", producer.which),
+        }
+        books.flows.producers.push(producer);
+        sent.is_ok()
+    }
+
+    /// Somebody outside fetches an item. `false`: there is nobody, or nothing.
+    fn fetch(&mut self, at: usize) -> bool {
+        if at >= self.books.open().flows.fetchers.len() {
+            return false;
+        }
+        let fetcher = self.books.open().flows.fetchers.remove(at);
+        // One receive may bring more than there is room for, of at least eight bytes each.
+        let (waiting, items) = (fetcher.upload.len(), usize::from(self.plan.endpoint.stream_buffer_items));
+        let most = items + 1 + self.plan.buffers.1 as usize / 8;
+        assert!(waiting <= most, "{waiting} items of {:?} wait: its connection is read from", fetcher.which);
+        self.crowded += u64::from(waiting > items);
+        methods::fetch(&self.books, fetcher)
     }
 
     fn publish(&mut self) {
@@ -475,6 +568,13 @@ impl House {
         if !self.books.open().pending.is_empty() {
             self.answer();
             busy = true;
+        }
+        let (producers, fetchers) = self.books.open().outsiders();
+        // Whoever had his turn goes to the end of the line.
+        (0..producers).for_each(|_| busy |= self.feed(0));
+        (0..fetchers).for_each(|_| busy |= self.fetch(0));
+        for client in &mut self.clients {
+            busy |= client.can_speak() && client.answer_question(&mut self.rng);
         }
         busy
     }
@@ -538,7 +638,16 @@ impl House {
         }
         // No time passes: what needs the next sweep to wake a shard has lost its own wake.
         self.settle();
-        if !self.plan.acts.iter().any(|(_, act)| *act == Act::Ask("Soon")) {
+        for at in 0..self.clients.len() {
+            let client = &mut self.clients[at];
+            if client.can_speak() {
+                let ends = client.streamer.end_all(client.format);
+                client.say_encoded(&ends, &mut self.rng);
+            }
+        }
+        self.settle();
+        let slow = |act: &Act| matches!(act, Act::Ask("Soon") | Act::Question | Act::BeginDown);
+        if !self.plan.acts.iter().any(|(_, act)| slow(act)) {
             self.check_complete();
         }
         // Time for those that waited for a slot, or for a method that takes its time.
@@ -617,19 +726,28 @@ impl House {
 
     fn tally(mut self) -> Tally {
         self.books.open().pending.clear();
+        // Handles give their last words when they go, and those may be written down.
+        let left = std::mem::take(&mut self.books.open().flows.producers);
+        drop(left);
+        let left = std::mem::take(&mut self.books.open().flows.fetchers);
+        drop(left);
         let shards = 0..self.shards.len() as u8;
-        let (heard, failed) = {
+        let mut tally = Tally::default();
+        {
             let books = self.books.open();
-            (books.heard_total, books.failed_total)
-        };
+            (tally.heard, tally.failed) = (books.heard_total, books.failed_total);
+            (tally.items_heard, tally.items_came) = (books.flows.heard_total, books.flows.came_total);
+            (tally.results, tally.cancelled) = (books.flows.answered_total, books.flows.cancelled_total);
+            tally.full = books.flows.full_total;
+        }
         let tally = Tally {
             metrics: self.handle.metrics().total(),
-            heard,
-            failed,
+            crowded: self.crowded,
             mailbox_full: self.mailbox_full,
             wakes: shards.clone().map(|shard| self.world.wakes(shard)).sum(),
             stale: self.shards.iter_mut().map(|shard| shard.io_mut().stale_total()).sum(),
             send_files: self.shards.iter_mut().map(|shard| shard.io_counters().send_files).sum(),
+            ..tally
         };
         // A socket that was handed over to a shard while that stopped goes with its ring.
         self.shards.clear();

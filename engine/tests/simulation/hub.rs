@@ -2,6 +2,7 @@
 
 use crate::simulation::filler::filler;
 use crate::simulation::ledger::{Aim, FLOOD, Ledger, PACED, Verdict};
+use crate::simulation::methods;
 use fanfare_engine::{
     Answer, Authenticator, CloseReason, ConnectRequest, Context, HandlerError, HubHandler, Identity, Invocation,
     Payload, PublishError, Refusal, Value,
@@ -55,6 +56,10 @@ impl HubHandler for Hub {
         self.0.open().goes(client(cx));
     }
 
+    fn streams_expected(&self, target: &str) -> Option<usize> {
+        Some(usize::from(target == "Take"))
+    }
+
     fn invoke(&self, cx: &mut Context<'_>, call: &Invocation<'_>) -> Answer {
         self.dispatch(cx, call).into()
     }
@@ -91,6 +96,9 @@ impl Hub {
                 cx.abort();
                 Ok(Answer::Void)
             }
+            "Give" => methods::give(&self.0, client(cx), cx, call),
+            "Take" => methods::take(&self.0, client(cx), cx, call),
+            "Question" => methods::ask(&self.0, client(cx), cx, call),
             "Throw" => Err(HandlerError::Hub("thrown".to_owned())),
             _ => Ok(Answer::Unknown),
         }

@@ -6,6 +6,7 @@
 //! for other shards a note is under way, so who comes or leaves meanwhile may or may not hear.
 
 use crate::simulation::filler::filler;
+use crate::simulation::flows::Flows;
 use fanfare_engine::ReplyHandle;
 use std::collections::BTreeMap;
 
@@ -106,6 +107,8 @@ pub(crate) struct Ledger {
     heard: BTreeMap<(u32, u32), u64>,
     /// Answers that somebody owes.
     pub(crate) pending: Vec<(ReplyHandle, String)>,
+    /// Streams and questions.
+    pub(crate) flows: Flows,
     /// Messages heard, in all.
     pub(crate) heard_total: u64,
     /// Messages refused because the log was full.
@@ -130,6 +133,7 @@ impl Ledger {
     }
 
     pub(crate) fn goes(&mut self, client: u32) {
+        self.flows.goes(client);
         let now = self.now();
         let member = self.members.get_mut(&client).expect("only who came can go");
         assert!(member.stay.1.is_none(), "client {client} went twice");
@@ -182,6 +186,16 @@ impl Ledger {
     pub(crate) fn id_of(&self, client: u32) -> String {
         let member = self.members.get(&client).filter(|member| member.stay.1.is_none());
         member.map_or_else(|| "nobody-has-this-id-ever".to_owned(), |member| member.id.clone())
+    }
+
+    /// How many feed and fetch streams outside the shards.
+    pub(crate) fn outsiders(&self) -> (usize, usize) {
+        (self.flows.producers.len(), self.flows.fetchers.len())
+    }
+
+    /// Whether a client is not there.
+    pub(crate) fn is_gone(&self, client: u32) -> bool {
+        self.members.get(&client).is_none_or(|member| member.stay.1.is_some())
     }
 
     pub(crate) fn verdict(&self, publisher: u32, serial: u64) -> Verdict {
@@ -273,6 +287,7 @@ impl Ledger {
         if said != promised {
             return Err(format!("client {client} was promised {promised:?} messages at its pace and got {said:?}"));
         }
+        self.flows.is_complete(client)?;
         let mut publishers: Vec<u32> = self.said.keys().map(|(publisher, _)| *publisher).collect();
         publishers.dedup();
         publishers.into_iter().try_for_each(|publisher| self.is_complete_up_to(client, publisher, u64::MAX - 1))

@@ -24,6 +24,22 @@ pub(crate) enum Act {
     Pace(u32),
     PingHub,
     PingSocket,
+    /// A client asks for a stream, of any kind.
+    BeginDown,
+    /// A client cancels a stream, or one that there is not.
+    Cancel,
+    /// Somebody outside the shards sends the next item of a stream.
+    Feed,
+    /// A client begins a stream of its own.
+    BeginUp,
+    /// A client sends some items of one of its streams, perhaps its end.
+    GoOnUp,
+    /// Somebody outside the shards fetches an item of a client's stream.
+    Fetch,
+    /// A client has another one asked.
+    Question,
+    /// A client answers a question.
+    AnswerQuestion,
     /// A publisher outside the shards says something to everybody.
     Publish,
     /// A client stops reading.
@@ -146,6 +162,22 @@ impl Plan {
     pub(crate) fn only(mut self, acts: &[(u32, Act)]) -> Self {
         self.acts = acts.to_vec();
         self
+    }
+
+    /// Streams to clients.
+    pub(crate) fn downs(self) -> Self {
+        self.also(8, Act::BeginDown).also(3, Act::Cancel).also(16, Act::Feed)
+    }
+
+    /// Streams of clients.
+    pub(crate) fn ups(self) -> Self {
+        self.also(6, Act::BeginUp).also(24, Act::GoOnUp).also(16, Act::Fetch)
+    }
+
+    /// Questions.
+    pub(crate) fn questions(mut self) -> Self {
+        self.limits.client_result_timeout_ms = 800;
+        self.also(8, Act::Question).also(8, Act::AnswerQuestion)
     }
 
     /// People come and go in every way there is.

@@ -314,6 +314,67 @@ pub(crate) fn answers_that_come_later(seed: u64) -> Tally {
     play(plan)
 }
 
+// -- streams and questions --------------------------------------------------------------------------------------------
+
+/// Fed from the shard at once, at the client's pace, by the clock, and from outside; cancelled at any time.
+pub(crate) fn streams_to_clients_and_cancels(seed: u64) -> Tally {
+    let mut plan = Plan::rough(seed).shards(2).downs().also(2, Act::Ask("Later")).also(2, Act::Answer);
+    plan.endpoint.streams_max = u16::MAX;
+    plan.world.send_buffer_bytes = 20..=2_000;
+    plan.steps = 900;
+    play(plan)
+}
+
+/// What is sent from outside waits for whoever does not read, and nobody is closed for it.
+pub(crate) fn streams_to_clients_that_stall(seed: u64) -> Tally {
+    let mut plan = Plan::rough(seed).downs().also(24, Act::Feed).also(2, Act::Stall).also(1, Act::Resume);
+    plan.endpoint.streams_max = u16::MAX;
+    plan.limits.stream_items_max = 3;
+    plan.limits.outbox_soft_bytes = 600;
+    plan.world.send_buffer_bytes = 20..=200;
+    plan.steps = 900;
+    play(plan)
+}
+
+pub(crate) fn streams_of_clients(seed: u64) -> Tally {
+    let mut plan = Plan::rough(seed).shards(2).ups().also(2, Act::Ask("Later")).also(2, Act::Answer);
+    plan.endpoint.upload_streams_max = u16::MAX;
+    plan.world.arrival_bytes = 1..=300;
+    plan.steps = 900;
+    play(plan)
+}
+
+/// Connections are not read from until somebody fetches, and then every item is there.
+pub(crate) fn streams_of_clients_that_nobody_fetches(seed: u64) -> Tally {
+    let mut plan = Plan::rough(seed).also(6, Act::BeginUp).also(40, Act::GoOnUp).also(1, Act::Fetch);
+    plan.endpoint.upload_streams_max = u16::MAX;
+    plan.endpoint.stream_buffer_items = 1 + (seed % 10) as u16;
+    plan.limits.held_bytes_max = 200 + (seed % 7) as usize * 100;
+    plan.buffers = (16, 128);
+    plan.steps = 900;
+    play(plan)
+}
+
+pub(crate) fn questions_across_shards(seed: u64) -> Tally {
+    let mut plan = Plan::rough(seed).shards(3).questions().also(1, Act::Pause(200));
+    plan.steps = 600;
+    play(plan)
+}
+
+pub(crate) fn streams_and_questions_while_people_come_and_go(seed: u64) -> Tally {
+    let mut plan = Plan::rough(seed).shards(3).downs().ups().questions().churn();
+    plan = plan.also(4, Act::Arrive).also(2, Act::Stall).also(3, Act::Resume).also(1, Act::Pause(150));
+    // Refusals have no part in this: their bounds have tests of their own.
+    (plan.endpoint.streams_max, plan.endpoint.upload_streams_max) = (u16::MAX, u16::MAX);
+    plan.limits.stream_items_max = 5;
+    plan.limits.outbox_soft_bytes = 1_000;
+    plan.world.send_buffer_bytes = 20..=1_000;
+    plan.steps = 1_200;
+    plan.clients = 6;
+    plan.clients_max = 40;
+    play(plan)
+}
+
 pub(crate) fn methods_at_the_clients_pace(seed: u64) -> Tally {
     let mut plan = Plan::rough(seed).also(5, Act::Pace(6)).also(2, Act::Stall).also(3, Act::Resume).churn();
     plan.world.send_buffer_bytes = 20..=400;
@@ -448,6 +509,22 @@ fn stop(mut plan: Plan) -> Tally {
     house.play();
     house.ending = true;
     house.handle.begin_stop();
+    house.play();
+    house.finish_stopped()
+}
+
+/// Whoever feeds, fetches or waits for a stream or an answer is told, and nothing is kept for anybody.
+pub(crate) fn a_stop_in_the_middle_of_streams(seed: u64) -> Tally {
+    let mut plan = Plan::rough(seed).shards(3).downs().ups().questions().churn().also(2, Act::Stall);
+    (plan.endpoint.streams_max, plan.endpoint.upload_streams_max) = (u16::MAX, u16::MAX);
+    plan.steps = 100 + (seed % 900) as u32;
+    let mut house = House::new(plan);
+    house.play();
+    house.ending = true;
+    match seed % 2 {
+        0 => house.handle.begin_stop(),
+        _ => house.handle.begin_drain(Duration::from_millis(200 + seed % 3_000)),
+    }
     house.play();
     house.finish_stopped()
 }

@@ -17,7 +17,7 @@ const fn gauge(name: &'static str, labels: &'static [&'static str], help: &'stat
 type Plain = (Metric, fn(&ShardMetrics) -> u64);
 
 /// Summed over the shards.
-static SUMMED: [Plain; 19] = [
+static SUMMED: [Plain; 26] = [
     (gauge("fanfare_sockets", &[], "Open sockets of the public listener, hub connections or not."), |m| m.sockets_open),
     (counter("fanfare_sockets_accepted_total", &[], "Sockets accepted."), |m| m.accepted_total),
     (counter("fanfare_connections_resumed_total", &[], "Connections that went on with another WebSocket."), |m| {
@@ -39,6 +39,24 @@ static SUMMED: [Plain; 19] = [
         m.messages_received_total
     }),
     (counter("fanfare_invocations_total", &[], "Hub methods called by clients."), |m| m.invocations_total),
+    (gauge("fanfare_streams", &[], "Open streams to clients."), |m| m.streams_open),
+    (gauge("fanfare_upload_streams", &[], "Open streams of clients."), |m| m.upload_streams_open),
+    (
+        counter(
+            "fanfare_streams_refused_total",
+            &[],
+            "Streams refused because their client had as many as it may have.",
+        ),
+        |m| m.streams_refused_total,
+    ),
+    (gauge("fanfare_client_results_pending", &[], "Client results that are awaited."), |m| m.client_results_pending),
+    (counter("fanfare_client_results_total", &[], "Clients asked for a result."), |m| m.client_results_total),
+    (counter("fanfare_client_results_refused_total", &[], "Clients not asked: too many results were awaited."), |m| {
+        m.client_results_refused_total
+    }),
+    (counter("fanfare_deferred_refused_total", &[], "Invocations refused because too many answers were owed."), |m| {
+        m.deferred_refused_total
+    }),
     (counter("fanfare_publishes_total", &[], "Sends to all, groups, users or connections, before fan-out."), |m| {
         m.publishes_total
     }),

@@ -261,3 +261,61 @@ def test_keep_alive(url, protocol):
             assert await hub.invoke("Echo", "alive") == "alive"
 
     asyncio.run(run())
+
+
+async def collect(hub, method, *arguments):
+    """All items of a stream; its error as RuntimeError."""
+    items, ended = [], asyncio.get_running_loop().create_future()
+
+    async def take_item(item):
+        items.append(item)
+
+    async def end(message):
+        ended.set_result(message.error)
+
+    await hub.client.stream(method, list(arguments), take_item, end, end)
+    error = await asyncio.wait_for(ended, WAIT_S)
+    if error:
+        raise RuntimeError(error)
+    return items
+
+
+def test_streams(url, protocol):
+    async def run():
+        async with hubs(f"{url}/testhub", protocol) as [hub]:
+            assert await collect(hub, "Stream") == ["a", "b", "c"]
+            assert await collect(hub, "EmptyStream") == []
+            assert await collect(hub, "Counter", 500, 0) == list(range(500))
+            with pytest.raises(RuntimeError, match=r"while streaming results\. \S+: boom$"):
+                await collect(hub, "FailingStream", 2, "boom")
+            assert await hub.invoke("Echo", "alive") == "alive"
+
+    asyncio.run(run())
+
+
+def test_upload_streams(url, protocol):
+    async def run():
+        async with hubs(f"{url}/testhub", protocol) as [hub]:
+            uploaded = hub.inbox("Uploaded")
+            async with hub.client.client_stream("UploadStream") as stream:
+                for item in ("a", "é", "汉"):
+                    await stream.send(item)
+            assert await take(uploaded) == ["aé汉"]
+
+    asyncio.run(run())
+
+
+def test_client_results(url, protocol):
+    async def run():
+        async with hubs(f"{url}/testhub", protocol, count=2) as [asker, other]:
+            other_id = await other.invoke("GetCallerConnectionId")
+            with pytest.raises(RuntimeError, match="HubException: "):
+                await asker.invoke("AskClient", other_id, 1)
+
+            async def answer(arguments):
+                return arguments[0] * 2
+
+            other.client.on("Answer", answer)
+            assert await asker.invoke("AskClient", other_id, 21) == 42
+
+    asyncio.run(run())

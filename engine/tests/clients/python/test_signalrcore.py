@@ -9,6 +9,7 @@ import pytest
 from conftest import token
 from signalrcore.hub.errors import UnAuthorizedHubError
 from signalrcore.hub_connection_builder import HubConnectionBuilder
+from signalrcore.subject import Subject
 from signalrcore.types import HttpTransportType, HubProtocolEncoding
 
 WAIT_S = 10
@@ -209,3 +210,38 @@ def test_keep_alive(url, variant):
         time.sleep(7)
         assert not hub.closed.is_set()
         assert hub.invoke("Echo", "alive") == "alive"
+
+
+def collect(hub, method, *arguments):
+    """All items of a stream."""
+    items, ended = [], threading.Event()
+    # The client sends before anybody can subscribe: the call waits here until somebody has.
+    transport, held = hub.connection.transport, []
+    send, transport.send = transport.send, held.append
+    stream = hub.connection.stream(method, list(arguments))
+    transport.send = send
+    stream.subscribe({"next": items.append, "complete": lambda _: ended.set(), "error": lambda _: ended.set()})
+    send(held.pop())
+    assert ended.wait(WAIT_S), f"{method} does not end"
+    return items
+
+
+def test_streams(url, variant):
+    with Hub(f"{url}/testhub", variant) as hub:
+        assert collect(hub, "Stream") == ["a", "b", "c"]
+        assert collect(hub, "EmptyStream") == []
+        assert collect(hub, "Counter", 200, 0) == list(range(200))
+        assert hub.invoke("Echo", "alive") == "alive"
+
+
+@pytest.mark.parametrize("name", ["json-negotiate", "json-skip"])
+def test_upload_streams(url, name):
+    # In MessagePack this client leaves the invocation id out of the array, which no server can read.
+    with Hub(f"{url}/testhub", VARIANTS[name]) as hub:
+        uploaded = hub.inbox("Uploaded")
+        subject = Subject()
+        hub.connection.send("UploadStream", subject)
+        for item in ("a", "é", "汉"):
+            subject.next(item)
+        subject.complete()
+        assert uploaded.get(timeout=WAIT_S) == ["aé汉"]
