@@ -434,7 +434,7 @@ impl House {
 
     pub(crate) fn talk(&mut self, at: usize, act: Act) {
         let (bytes, group, aim) = (self.draw_bytes(), self.group(), self.aim());
-        let somebody = 1 + self.rng.below(self.clients.len() as u64) as u32;
+        let crowd = self.clients.len() as u64;
         let (client, rng) = (&mut self.clients[at], &mut self.rng);
         match act {
             Act::Ask(method) => client.ask(method, bytes, rng),
@@ -455,7 +455,10 @@ impl House {
                 };
                 client.say_encoded(&messages, rng);
             }
-            Act::Question => client.question(somebody, bytes, rng),
+            Act::Question => {
+                let somebody = 1 + rng.below(crowd) as u32;
+                client.question(somebody, bytes, rng);
+            }
             Act::AnswerQuestion => drop(client.answer_question(rng)),
             Act::PingHub => client.ping_hub(rng),
             Act::PingSocket => client.ping_socket(rng),
