@@ -1,6 +1,6 @@
 // The client specification's checklist, lines 1-15, 19 (negotiate) and 26-36, 39 (dispatch), over raw sockets.
 // Not here: 5 (a server minimum is no option of the contract), 10 (in methods.test.mjs), 12 (checklist_time),
-// 16 and 17 (lifetime.test.mjs), 32's other transports, 33, 35 for SSE, 37 and 38 (they need SSE and long polling).
+// 16 and 17 (lifetime.test.mjs), 33, 35 for SSE, 37 and 38 (checklist_transports.test.mjs), 21-25 (checklist_cors.test.mjs).
 
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';

@@ -1,5 +1,6 @@
 // The client specification's checklist over server-sent events and long polling: lines 8, 31, 33, 35, 37-39 (dispatch),
-// 55-57, 59-62 (events), 63, 65-67, 69-72, 74-77 (polls), 78-84, 86-88 (handshake), and what HTTP clients do to both.
+// 54, 55-57, 59-62 (events), 63, 65-67, 69-72, 74-77 (polls), 78-84, 86-88 (handshake), 111, 113, 128, 129 (limits and
+// ends), and what HTTP clients do to both.
 // Every request has a TCP connection of its own, so with four shards one session's requests reach the server anywhere.
 // The lines that need waiting (12, 58, 64, 68, 73, 85) are in checklist_transports_time.test.mjs.
 // Not here: 32 for these two transports (every path of the contract has both).
@@ -84,6 +85,23 @@ for (const shards of [1, 4]) {
           assert.equal(await session.call('Echo', 'alive'), 'alive');
         }));
     }
+
+    test('line 33: of SSE, upgrade and poll at once one binds the connection, the others are 400', async () => {
+      for (let i = 0; i < 20; i++) {
+        const session = await Polling.negotiated(testhub);
+        const get = async (headers) => {
+          const socket = await Socket.open(testhub.url);
+          socket.write(session.bytesOf('GET', { headers }));
+          return [(await socket.head()).status, socket];
+        };
+        const opening = HubSocket.upgrade(testhub, session.target).then((opened) => [opened.answer.status, opened]);
+        const answers = await Promise.all([get(EVENTS), opening, get([])]);
+        for (const [, socket] of answers) socket.destroy();
+        const statuses = answers.map(([status]) => status);
+        assert.equal(statuses.filter((status) => status === 400).length, 2, String(statuses));
+        assert.ok(statuses.some((status) => status === 200 || status === 101), String(statuses));
+      }
+    });
 
     for (const [what, headers] of [['a poll', []], ['SSE', EVENTS]]) {
       test(`line 33: ${what} of a WebSocket connection is 400 and leaves it alone`, async () => {
@@ -273,6 +291,16 @@ for (const shards of [1, 4]) {
       await session.invoke(null, 'Abort');
       assert.equal((await session.event()).toString(), CLOSE);
       await session.ends();
+    });
+
+    test('a broadcast reaches 200 streams', async () => {
+      const streams = await Promise.all(Array.from({ length: 200 }, () => Events.connect(testhub)));
+      await polling(async (sender) => {
+        await sender.invoke(null, 'BroadcastAll', 'é');
+        for (const stream of streams) assert.deepEqual(await stream.received(), [sender.id, 'é']);
+        await sender.delete();
+      });
+      for (const stream of streams) stream.destroy();
     });
 
     test('bytes sent behind the GET harm nobody', () =>
@@ -559,6 +587,27 @@ for (const shards of [1, 4]) {
         assert.equal((await request(testhub, 'GET', '/health')).status, 200);
         waiting.destroy();
       }));
+
+    test('of 20 polls at once 19 are 204, and the last gets what comes', () =>
+      polling(async (session) => {
+        const polls = await Promise.all(Array.from({ length: 20 }, () => session.openPoll()));
+        await pause(100);
+        await session.invoke('0', 'Echo', 'x');
+        const answers = await Promise.all(polls.map((poll) => poll.answer()));
+        for (const poll of polls) poll.destroy();
+        const expected = [[200, `{"type":3,"invocationId":"0","result":"x"}${RS}`], ...Array(19).fill([204, ''])];
+        assert.deepEqual(answers.map(brief).sort(([a], [b]) => a - b), expected);
+      }));
+
+    test('poll, POST and DELETE at once are each answered, and the connection is gone', async () => {
+      for (let i = 0; i < 20; i++) {
+        const session = await Polling.connect(testhub);
+        const requests = [session.poll(), session.post(session.invocation('0', 'Echo', 'x')), session.delete()];
+        const [poll, post, end] = (await Promise.all(requests)).map(({ status }) => status);
+        assert.ok([200, 204, 404].includes(poll) && [200, 404].includes(post) && end === 202, `${poll} ${post} ${end}`);
+        await gone(session);
+      }
+    });
 
     test('200 clients at once, each with 20 calls, each answered with its own', async () => {
       const sessions = await Promise.all(Array.from({ length: 200 }, (_, i) => Polling.connect(testhub, { protocol: i % 2 ? 'json' : 'messagepack' })));
@@ -953,6 +1002,19 @@ for (const shards of [1, 4]) {
       const start_ms = Date.now();
       assert.deepEqual(await own.stop(), { code: 0, signal: null });
       assert.ok(Date.now() - start_ms < 6_000);
+    }));
+
+    test('a poll answered at the end does not hold the server up', () => withOwn(async (own) => {
+      const session = await Polling.connect(own);
+      const waiting = await session.openPoll();
+      await pause(50);
+      const start_ms = Date.now();
+      const stopped = own.stop();
+      assert.deepEqual(brief(await waiting.answer()), [200, SHUTDOWN]);
+      assert.deepEqual(await stopped, { code: 0, signal: null });
+      const took_ms = Date.now() - start_ms;
+      waiting.destroy();
+      assert.ok(took_ms < 2_000, `took ${took_ms} ms`);
     }));
 
     test('idle sockets of ended connections do not hold the server up', () => withOwn(async (own) => {
