@@ -1,11 +1,8 @@
-//! What is served under a path, and the two questions about HTTP that the embedder answers.
+//! What is served under a path, to whom, and how it behaves.
 
-use crate::hub::directory::ConnRef;
-use crate::hub::switchboard::Shared;
 use fanfare_protocol::http::head::RequestHead;
 use fanfare_protocol::negotiate::Transport;
 use std::borrow::Cow;
-use std::cell::Cell;
 use std::fmt;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -276,105 +273,6 @@ pub enum Refusal {
 pub trait Authenticator: Send + Sync + 'static {
     /// Who is asking, or why they may not.
     fn authenticate(&self, request: &ConnectRequest<'_>) -> Result<Identity, Refusal>;
-}
-
-/// A request for a path that no hub serves.
-pub struct HttpRequest<'a> {
-    head: &'a RequestHead<'a>,
-    place: (&'a Arc<Shared>, ConnRef),
-    connections: usize,
-    pending: usize,
-    has_room: bool,
-    /// A handle answers.
-    pub(crate) deferred: Cell<bool>,
-}
-
-impl<'a> HttpRequest<'a> {
-    /// `place`: whose request it is; `has_room`: whether its answer may come later.
-    pub(crate) fn new(
-        head: &'a RequestHead<'a>,
-        place: (&'a Arc<Shared>, ConnRef),
-        pending: usize,
-        has_room: bool,
-    ) -> Self {
-        Self { head, place, connections: place.0.connections(), pending, has_room, deferred: Cell::new(false) }
-    }
-
-    pub(crate) fn place(&self) -> (&'a Arc<Shared>, ConnRef) {
-        self.place
-    }
-
-    pub(crate) fn has_room(&self) -> bool {
-        self.has_room
-    }
-
-    /// The method, as sent.
-    pub fn method(&self) -> &str {
-        self.head.method()
-    }
-
-    /// The path, as sent, without the query.
-    pub fn path(&self) -> &str {
-        self.head.path()
-    }
-
-    /// The first header of that name.
-    pub fn header(&self, name: &str) -> Option<&[u8]> {
-        self.head.header(name)
-    }
-
-    /// A query value, decoded; keys match without case.
-    pub fn query_value(&self, key: &str) -> Option<Cow<'a, str>> {
-        self.head.query_value(key)
-    }
-
-    /// Hub connections now held by the engine, over all hubs and shards, those whose handshake is still to come included.
-    pub fn connections(&self) -> usize {
-        self.connections
-    }
-
-    /// Connections that were negotiated, have not come yet and may still come.
-    pub fn pending(&self) -> usize {
-        self.pending
-    }
-}
-
-/// An answer to an [`HttpRequest`]. `Content-Length` is added.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct HttpAnswer {
-    /// The status.
-    pub status: u16,
-    /// Further headers.
-    pub headers: Vec<(String, String)>,
-    /// The body.
-    pub body: Vec<u8>,
-}
-
-impl HttpAnswer {
-    /// A text.
-    pub fn text(status: u16, body: impl Into<String>) -> Self {
-        Self::with_type(status, "text/plain; charset=utf-8", body.into())
-    }
-
-    /// A JSON document.
-    pub fn json(status: u16, body: impl Into<String>) -> Self {
-        Self::with_type(status, "application/json", body.into())
-    }
-
-    /// 404.
-    pub fn not_found() -> Self {
-        Self::text(404, "Not found: no hub and no page has this path.\n")
-    }
-
-    fn with_type(status: u16, content_type: &str, body: String) -> Self {
-        Self { status, headers: vec![("Content-Type".into(), content_type.into())], body: body.into_bytes() }
-    }
-}
-
-/// Answers requests for paths that no hub serves. Called on shard threads: it must not block.
-pub trait HttpHandler: Send + Sync + 'static {
-    /// The answer; not looked at if the request was deferred (`HttpRequest::defer`).
-    fn handle(&self, request: &HttpRequest<'_>) -> HttpAnswer;
 }
 
 #[cfg(test)]

@@ -1,11 +1,12 @@
 //! A request on a hub's path: negotiate, the dispatch table, the way in (spec 1, 2.1, 2.2).
 
-use crate::conn::endpoint::{ConnectRequest, EndpointOptions, HttpAnswer, HttpRequest, Identity, Refusal, Service};
+use crate::conn::endpoint::{ConnectRequest, EndpointOptions, Identity, Refusal, Service};
 use crate::conn::slots::{ColdFlags, State};
 use crate::conn::wire::Variation;
 use crate::event::RefuseReason;
 use crate::hub::asker::{self, Asker};
 use crate::hub::directory::{ConnRef, Standing};
+use crate::hub::http::{HttpAnswer, HttpRequest};
 use crate::hub::post::PostTo;
 use crate::hub::switchboard::Switchboard;
 use crate::ids::ConnectionId;

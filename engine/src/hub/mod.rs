@@ -7,7 +7,7 @@ pub mod context;
 pub mod directory;
 pub mod fanout;
 pub mod host;
-pub mod http_replies;
+pub mod http;
 pub mod interest;
 pub mod later;
 pub(crate) mod long_poll;
