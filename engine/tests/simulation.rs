@@ -18,6 +18,7 @@ mod simulation {
     pub(crate) mod methods;
     pub(crate) mod plan;
     pub(crate) mod requests;
+    pub(crate) mod resumption;
     pub(crate) mod scenarios;
     pub(crate) mod seeds;
     pub(crate) mod streamer;
@@ -91,6 +92,13 @@ scenarios! {
     a_stop_of_requests: |t: &Tally| t.closed(CloseReason::Shutdown) > 0;
     a_stop_in_the_middle_of_streams: |t: &Tally| {
         t.closed(CloseReason::Shutdown) > 0 && t.closed(CloseReason::Drain) > 0 && t.items_heard > 0
+    };
+    lost_websockets_are_resumed: |t: &Tally| t.heard > 0 && t.metrics.resumed_total > 100;
+    streams_and_questions_are_resumed: |t: &Tally| {
+        t.items_heard > 0 && t.items_came > 0 && t.results > 0 && t.metrics.resumed_total > 100
+    };
+    streams_and_questions_over_requests: |t: &Tally| {
+        t.items_heard > 0 && t.items_came > 0 && t.results > 0 && t.metrics.adopted_total > 0
     };
     everything_at_once: |t: &Tally| t.closed(CloseReason::SlowClient) > 0 && t.heard > 0;
 }

@@ -108,9 +108,14 @@ impl Switchboard {
         std::mem::replace(self.polling(session), Polling { poll: socket, since }).poll
     }
 
+    /// The socket that carries the session now.
+    pub(crate) fn socket_of(&self, session: Slot) -> Option<Slot> {
+        self.pollings.get(session.index()).and_then(|polling| polling.poll)
+    }
+
     /// Whether any socket carries the session now.
     pub(crate) fn has_socket(&self, session: Slot) -> bool {
-        self.pollings.get(session.index()).is_some_and(|polling| polling.poll.is_some())
+        self.socket_of(session).is_some()
     }
 
     /// Answers a poll without news.

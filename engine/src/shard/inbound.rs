@@ -711,6 +711,7 @@ impl Switchboard {
             hot.session.handle_message(tick, false);
             self.want_read(slot);
             self.release_posts(self.reference(slot));
+            self.hear_again(slot);
         }
     }
 }

@@ -4,6 +4,7 @@ use crate::simulation::hub::{Books, HEARD, arguments};
 use crate::simulation::ledger::{Aim, Verdict};
 use crate::simulation::methods::QUESTION;
 use crate::simulation::requests::{News, Requests};
+use crate::simulation::resumption::{Counted, Resumption};
 use crate::simulation::streamer::{Asked, Streamer};
 use fanfare_engine::io::sim::{PeerId, Rng};
 use fanfare_engine::{Format, Payload, Value};
@@ -64,6 +65,10 @@ pub(crate) struct Client {
     pub(crate) server_goes: bool,
     /// How it speaks and listens, if not on a WebSocket.
     pub(crate) requests: Option<Requests>,
+    /// What it keeps for the loss of its WebSocket, if it asks for that.
+    pub(crate) resumption: Option<Resumption>,
+    /// It greets the server as soon as hands are shaken: from then on it counts (spec 7.6).
+    greets: bool,
     said_close: bool,
     decoder: Decoder,
     head: Vec<u8>,
@@ -91,6 +96,8 @@ impl Client {
             output: VecDeque::new(),
             server_goes: false,
             requests: None,
+            resumption: None,
+            greets: false,
             said_close: false,
             decoder: Decoder::new(Role::Client),
             head: Vec::new(),
@@ -147,20 +154,73 @@ impl Client {
         if self.requests.is_some() {
             return;
         }
+        let id = match &self.resumption {
+            Some(resumption) => match resumption.token() {
+                Some(token) => format!("id={token}&"),
+                None => return self.negotiate(),
+            },
+            None => String::new(),
+        };
         let request = format!(
-            "GET /hub?{} HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+            "GET /hub?{id}{} HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
              Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
             self.query()
         );
         self.output.extend(request.as_bytes());
     }
 
-    /// The hub handshake.
+    fn negotiate(&mut self) {
+        let query = self.query();
+        let head = format!(
+            "POST /hub/negotiate?negotiateVersion=1&useStatefulReconnect=true&{query} HTTP/1.1\r\nHost: x\r\n\
+             Content-Length: 0\r\n\r\n"
+        );
+        self.output.extend(head.as_bytes());
+    }
+
+    /// The hub handshake. Whoever has to negotiate first shakes hands when that is done.
     pub(crate) fn shake_hands(&mut self, rng: &mut Rng) {
+        let version = match &self.resumption {
+            Some(resumption) if resumption.token().is_none() => return,
+            Some(_) => handshake::VERSION_MAX,
+            None => handshake::VERSION_PLAIN,
+        };
         let mut request = Vec::new();
-        handshake::write_request(&mut request, self.format, 1);
+        handshake::write_request(&mut request, self.format, version);
         // The request is JSON in either format, and travels in the format's kind of frame.
-        self.frame(&request, rng);
+        self.frame_bytes(&request, rng);
+    }
+
+    /// Whether it has something to say that nobody has asked it for.
+    pub(crate) fn will_go_on(&self) -> bool {
+        let counts = self.resumption.as_ref().is_some_and(|resumption| self.greets || resumption.owes_ack());
+        counts && self.stage == Stage::Open
+    }
+
+    /// Whether it has no WebSocket to speak on just now.
+    pub(crate) fn is_between(&self) -> bool {
+        self.resumption.is_some() && (self.stage == Stage::Head || self.greets)
+    }
+
+    /// Whether its WebSocket may be lost without harm.
+    pub(crate) fn may_lose(&self) -> bool {
+        let counts = self.resumption.as_ref().is_some_and(|resumption| resumption.token().is_some());
+        counts && self.stage == Stage::Open && !self.greets && !self.leaving && !self.dismissed
+    }
+
+    /// Its WebSocket is lost, here is another. Everything half said or half heard is forgotten.
+    pub(crate) fn resume_on(&mut self, peer: PeerId) {
+        self.resumption.as_mut().expect("it counts").lose();
+        self.peer = peer;
+        self.stage = Stage::Head;
+        self.decoder = Decoder::new(Role::Client);
+        self.output.clear();
+        self.head.clear();
+        self.input.clear();
+        self.searched = 0;
+        // Whoever was asked for a pong is gone.
+        self.pongs.clear();
+        self.ask_in();
     }
 
     fn kind(&self) -> DataKind {
@@ -172,6 +232,17 @@ impl Client {
         if let Some(requests) = &mut self.requests {
             return requests.unposted.extend_from_slice(bytes);
         }
+        if let Some(resumption) = &mut self.resumption {
+            resumption.say(bytes);
+            if self.stage == Stage::Head || self.greets {
+                // Said when there is a WebSocket.
+                return;
+            }
+        }
+        self.frame_bytes(bytes, rng);
+    }
+
+    fn frame_bytes(&mut self, bytes: &[u8], rng: &mut Rng) {
         let mut at = 0;
         while at < bytes.len() {
             let left = bytes.len() - at;
@@ -188,7 +259,7 @@ impl Client {
     }
 
     pub(crate) fn ping_socket(&mut self, rng: &mut Rng) {
-        if self.requests.is_some() {
+        if self.requests.is_some() || self.is_between() {
             return;
         }
         let payload: Vec<u8> = (0..rng.below(126)).map(|_| rng.bits() as u8).collect();
@@ -309,6 +380,9 @@ impl Client {
             self.head.extend_from_slice(&bytes);
             let Some(end) = self.head.windows(4).position(|four| four == b"\r\n\r\n") else { return };
             bytes = self.head.split_off(end + 4);
+            if self.head.starts_with(b"HTTP/1.1 200 ") {
+                return self.handle_negotiated(bytes);
+            }
             self.handle_head();
         }
         if matches!(self.stage, Stage::Handshake | Stage::Open) {
@@ -329,11 +403,37 @@ impl Client {
         if matches!(self.stage, Stage::Closing | Stage::Gone) {
             return;
         }
+        if self.resumption.is_some() {
+            return self.go_on_counting(rng);
+        }
         let Some(requests) = &mut self.requests else { return };
         if let Some(get) = requests.next_get() {
             self.output.extend(get.as_bytes());
         }
         requests.post(rng);
+    }
+
+    /// First words on a WebSocket: the handshake, or what may not have been heard on the last one. Later, now and then, what was heard.
+    fn go_on_counting(&mut self, rng: &mut Rng) {
+        let Some(resumption) = &mut self.resumption else { return };
+        if self.greets && self.stage != Stage::Head {
+            let again = resumption.losses > 0;
+            let replay = resumption.replay();
+            self.greets = false;
+            if !again {
+                self.shake_hands(rng);
+                self.ping_hub(rng);
+            }
+            // On the first WebSocket there is nothing to go on with.
+            for message in replay.iter().skip(usize::from(!again)) {
+                self.frame_bytes(message, rng);
+            }
+        } else if self.stage == Stage::Open
+            && rng.chance(100)
+            && let Some(ack) = resumption.acknowledge()
+        {
+            self.frame_bytes(&ack, rng);
+        }
     }
 
     fn handle_news(&mut self, news: News) {
@@ -356,10 +456,28 @@ impl Client {
         }
     }
 
+    /// The answer to negotiate: its head has been taken off.
+    fn handle_negotiated(&mut self, body: Vec<u8>) {
+        let text = String::from_utf8_lossy(&self.head).into_owned();
+        let length = text.split("Content-Length: ").nth(1).and_then(|rest| rest.split('\r').next());
+        let length: usize = length.and_then(|length| length.parse().ok()).expect("a length");
+        if body.len() < length {
+            self.head.extend(body);
+            return;
+        }
+        self.head.clear();
+        let resumption = self.resumption.as_mut().expect("only they negotiate");
+        resumption.negotiated(&String::from_utf8(body).expect("JSON"));
+        self.ask_in();
+    }
+
     fn handle_head(&mut self) {
         let text = String::from_utf8_lossy(&self.head).into_owned();
         if text.starts_with("HTTP/1.1 101 ") {
-            self.stage = Stage::Handshake;
+            let resumed = self.resumption.as_ref().is_some_and(|resumption| resumption.losses > 0);
+            self.stage = if resumed { Stage::Open } else { Stage::Handshake };
+            self.greets = self.resumption.is_some();
+            self.head.clear();
         } else {
             let fits = text.starts_with("HTTP/1.1 503 ") || self.leaving;
             assert!(fits, "client {}: {text}", self.number);
@@ -438,6 +556,11 @@ impl Client {
         };
         let message = decode_one(self.format, &bytes[..used])
             .unwrap_or_else(|error| panic!("client {}: a torn message: {error}", self.number));
+        if let Some(resumption) = &mut self.resumption
+            && resumption.hear(&message) == Counted::Done
+        {
+            return used;
+        }
         match message {
             Message::Invocation { invocation_id: Some(id), target, arguments, .. } => {
                 assert_eq!(target, QUESTION);

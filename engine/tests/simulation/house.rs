@@ -8,6 +8,7 @@ use crate::simulation::ledger::{Aim, OUTSIDE, Verdict};
 use crate::simulation::methods;
 use crate::simulation::plan::{Act, Plan};
 use crate::simulation::requests::{Carrier, Requests};
+use crate::simulation::resumption::Resumption;
 use fanfare_engine::buf::RecvPool;
 use fanfare_engine::buf::segment::Logs;
 use fanfare_engine::engine::ManualShard;
@@ -228,6 +229,7 @@ impl House {
     /// The same on the socket of POSTs, if it has one.
     fn read_post(&mut self, at: usize) -> bool {
         let client = &mut self.clients[at];
+        client.go_on(&mut self.rng);
         let Some(peer) = client.requests.as_ref().map(|requests| requests.post_peer) else { return false };
         client.go_on(&mut self.rng);
         let most = 1 + self.rng.below(self.plan.gulp) as usize;
@@ -322,6 +324,11 @@ impl House {
                     self.stall(at, true);
                 }
             }
+            Act::Cut => {
+                if let Some(at) = self.somebody(Client::may_lose) {
+                    self.cut(at);
+                }
+            }
             Act::Vanish | Act::Reset | Act::HalfClose | Act::CloseSocket | Act::Goodbye | Act::Abort => {
                 if let Some(at) = self.somebody(Client::can_speak) {
                     self.depart(at, act);
@@ -352,6 +359,9 @@ impl House {
             let (post_peer, early) = (self.world.connect(), self.rng.chance(200));
             client.requests = Some(Requests::new(carrier, post_peer, client.query(), early));
         }
+        if client.requests.is_none() && self.rng.chance(self.plan.resumable) {
+            client.resumption = Some(Resumption::new(client.format));
+        }
         client.ask_in();
         client.shake_hands(&mut self.rng);
         client.rude = self.rng.chance(200);
@@ -380,7 +390,21 @@ impl House {
         self.world.set_stalled(self.clients[at].peer, stalled);
     }
 
+    /// Its WebSocket is cut, in mid-word or in order; it comes back at once, perhaps before the server has noticed.
+    fn cut(&mut self, at: usize) {
+        let peer = self.clients[at].peer;
+        match self.rng.below(3) {
+            0 => self.world.peer_reset(peer),
+            1 => self.world.peer_close(peer),
+            // Half open: the server hears of it only by the other one.
+            _ => self.world.set_stalled(peer, true),
+        }
+        let another = self.world.connect();
+        self.clients[at].resume_on(another);
+    }
+
     pub(crate) fn depart(&mut self, at: usize, how: Act) {
+        let how = if self.clients[at].is_between() && how != Act::Reset { Act::Vanish } else { how };
         let client = &mut self.clients[at];
         if let Some(requests) = &mut client.requests
             && matches!(how, Act::CloseSocket | Act::Vanish | Act::Reset | Act::HalfClose)
@@ -565,7 +589,7 @@ impl House {
                 busy = true;
             }
             if self.clients[at].stage != Stage::Gone && !self.clients[at].stalled {
-                busy |= self.read(at);
+                busy |= self.read(at) || self.clients[at].will_go_on() || self.clients[at].has_output();
             }
         }
         if !self.books.open().pending.is_empty() {
@@ -698,7 +722,7 @@ impl House {
     fn check_empty(&mut self) {
         // The last notes are read and the last segments come back within a sweep.
         self.pass(1_000_000);
-        if self.plan.requests > 0 {
+        if self.plan.requests > 0 || self.plan.resumable > 0 {
             // Whoever does not poll any more is given up by its deadline.
             self.pass(u64::from(self.plan.endpoint.disconnect_timeout_ms) * 1_000 + 1_100_000);
         }

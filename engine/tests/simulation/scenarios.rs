@@ -381,6 +381,36 @@ pub(crate) fn methods_at_the_clients_pace(seed: u64) -> Tally {
     play(plan)
 }
 
+/// WebSockets are cut at any byte, and their connections go on: nothing is lost, nothing comes twice.
+pub(crate) fn lost_websockets_are_resumed(seed: u64) -> Tally {
+    play(resumable(Plan::rough(seed).shards(1 + (seed % 3) as usize)))
+}
+
+pub(crate) fn streams_and_questions_are_resumed(seed: u64) -> Tally {
+    let mut plan = resumable(Plan::rough(seed).shards(1 + (seed % 3) as usize).downs().ups().questions());
+    (plan.endpoint.streams_max, plan.endpoint.upload_streams_max) = (u16::MAX, u16::MAX);
+    play(plan)
+}
+
+fn resumable(plan: Plan) -> Plan {
+    let mut plan = plan.also(6, Act::Cut).also(1, Act::Stall).also(2, Act::Resume).slots(60);
+    plan.resumable = 800;
+    // A hand-over that fails turns a client away that has done nothing wrong.
+    plan.world.hand_over_fails = 0;
+    plan.endpoint.resumable = true;
+    plan.endpoint.resume_bytes_max = 600;
+    plan.endpoint.disconnect_timeout_ms = 1_500;
+    plan
+}
+
+/// Streams both ways and questions, on events, polls and POSTs.
+pub(crate) fn streams_and_questions_over_requests(seed: u64) -> Tally {
+    let plan = Plan::rough(seed).shards(1 + (seed % 3) as usize).downs().ups().questions();
+    let mut plan = without_websockets(plan);
+    (plan.endpoint.streams_max, plan.endpoint.upload_streams_max) = (u16::MAX, u16::MAX);
+    play(plan)
+}
+
 // -- shards -----------------------------------------------------------------------------------------------------------
 
 /// A shard is turned only when the simulated kernel would wake it.
