@@ -23,7 +23,7 @@ use crate::hub::later::{Continuation, Timer};
 use crate::hub::long_poll::Polling;
 use crate::hub::note::{NameKind, Note};
 use crate::hub::outgoing::{Measured, Outgoing};
-use crate::hub::parcels::Parcels;
+use crate::hub::parcels::{LostPost, Parcels};
 use crate::hub::pending::Pending;
 use crate::hub::post::PostTo;
 use crate::hub::publisher::Mailbox;
@@ -159,6 +159,8 @@ pub struct Switchboard {
     pub(crate) held_posts: HashMap<ConnRef, Vec<Slot>>,
     /// Sockets that go to another shard as soon as everything is sent, and to which.
     pub(crate) moving: Vec<(ConnRef, u8)>,
+    /// POSTs that go with them.
+    pub(crate) lost_posts: HashMap<Slot, LostPost>,
     /// Sockets whose request was answered late, with another one read already.
     pub(crate) again: Vec<ConnRef>,
 
@@ -254,6 +256,7 @@ impl Switchboard {
             posting: HashMap::new(),
             held_posts: HashMap::new(),
             moving: Vec::new(),
+            lost_posts: HashMap::new(),
             again: Vec::new(),
             claimed: 0,
             dirty: Vec::new(),
@@ -792,6 +795,7 @@ impl Switchboard {
         } else {
             self.forget_waiting(slot);
             self.posting.remove(&slot);
+            self.lost_posts.remove(&slot);
             self.lose_carrier(slot, reason);
         }
         let request = std::mem::take(&mut self.slots.cold_mut(slot).request);

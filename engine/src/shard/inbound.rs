@@ -255,11 +255,7 @@ impl Switchboard {
             }
             Response::Poll(of, asker) => self.take_poll(slot, of, asker),
             Response::Move(to) => {
-                let reference = self.reference(slot);
-                let hot = self.slots.hot_mut(slot);
-                hot.state = State::Moving;
-                hot.flags.set(Flags::PAUSED);
-                self.moving.push((reference, to));
+                self.move_to(slot, to);
                 // The request goes along, from its first byte.
                 return Ok(0);
             }

@@ -229,9 +229,6 @@ impl Client {
 
     /// One WebSocket message of one or more frames, with pings between them.
     fn frame(&mut self, bytes: &[u8], rng: &mut Rng) {
-        if let Some(requests) = &mut self.requests {
-            return requests.unposted.extend_from_slice(bytes);
-        }
         if let Some(resumption) = &mut self.resumption {
             resumption.say(bytes);
             if self.stage == Stage::Head || self.greets {
@@ -242,7 +239,11 @@ impl Client {
         self.frame_bytes(bytes, rng);
     }
 
+    /// The same, whether it counts or not.
     fn frame_bytes(&mut self, bytes: &[u8], rng: &mut Rng) {
+        if let Some(requests) = &mut self.requests {
+            return requests.unposted.extend_from_slice(bytes);
+        }
         let mut at = 0;
         while at < bytes.len() {
             let left = bytes.len() - at;
@@ -445,6 +446,9 @@ impl Client {
                 assert!(self.input.is_empty(), "client {}: an answer ends inside a message", self.number);
             }
             News::Refused => {
+                let explained =
+                    self.server_goes || self.requests.as_ref().is_some_and(|requests| requests.may_be_refused);
+                assert!(explained, "client {} is refused although there is room", self.number);
                 self.dismissed = true;
                 self.stage = Stage::Gone;
             }

@@ -357,7 +357,9 @@ impl House {
                 client.format = Format::Json;
             }
             let (post_peer, early) = (self.world.connect(), self.rng.chance(200));
-            client.requests = Some(Requests::new(carrier, post_peer, client.query(), early));
+            let mut requests = Requests::new(carrier, post_peer, client.query(), early);
+            requests.may_be_refused = self.plan.world.hand_over_fails > 0;
+            client.requests = Some(requests);
         }
         if client.requests.is_none() && self.rng.chance(self.plan.resumable) {
             client.resumption = Some(Resumption::new(client.format));
