@@ -239,7 +239,11 @@ impl House {
         }
         if client.stage != Stage::Gone && self.world.peer_state(peer) != PeerState::Open {
             let posting = client.requests.as_ref().is_some_and(Requests::is_posting);
+            let refused = client.requests.as_ref().is_some_and(|requests| requests.may_be_refused);
             let explained = client.leaving || client.dismissed || self.ending || !self.plan.reasons.is_empty();
+            // A refusal may be lost in the end of its socket.
+            let explained = explained || refused;
+            client.dismissed |= posting && refused;
             assert!(!posting || explained, "client {}: a POST is cut off without a reason", client.number);
             if posting || self.ending {
                 client.stage = Stage::Gone;
