@@ -206,6 +206,16 @@ fn receivers_without_a_websocket_open_and_end_well() {
 }
 
 #[test]
+fn a_post_that_meets_the_end_of_its_socket_is_sent_again() {
+    let relay = Relay::honest();
+    for flags in [EVENTS, JSON_POLLS] {
+        let report = run(&relay, "/once", &format!("connect -n 60 --hold 50ms {flags}"));
+        assert_eq!((report.connect.opened, report.connect.failed, report.connect.lost), (60, 0, 0), "{flags}");
+        assert!(report.connect.troubles.is_empty(), "{flags}: {:?}", report.connect.troubles);
+    }
+}
+
+#[test]
 fn negotiates_are_counted_and_timed() {
     let relay = Relay::honest();
     let pid = std::process::id();

@@ -192,10 +192,11 @@ fn answer_post(room: &Room, socket: &mut TcpStream, path: &str, body: &[u8]) -> 
     socket.write_all(&[head.as_bytes(), &answer].concat()).ok()
 }
 
-/// Paths: `/raw` broadcasts what it gets behind `pub:`; `/hub` is a relay hub; `/token` a hub that wants a token.
+/// Paths: `/raw` broadcasts what it gets behind `pub:`; `/hub` is a relay hub; `/token` a hub that wants a token; `/once`
+/// one that closes a socket after a POST, without saying so in its answer.
 fn upgrade(room: &Room, mut socket: TcpStream, head: &RequestHead<'_>, early: Vec<u8>) -> Option<()> {
     let known = match head.path() {
-        "/raw" | "/hub" => true,
+        "/raw" | "/hub" | "/once" => true,
         "/token" => head.query_value("id").is_some_and(|id| id.starts_with("tok")),
         _ => false,
     };

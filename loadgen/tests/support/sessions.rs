@@ -15,6 +15,8 @@ pub(super) struct Request {
     method: String,
     token: String,
     wants_events: bool,
+    /// The path says that a socket carries one POST.
+    one_post: bool,
 }
 
 impl Request {
@@ -23,6 +25,7 @@ impl Request {
         Some(Self {
             method: head.method().to_owned(),
             token: head.query_value("id")?.into_owned(),
+            one_post: head.path() == "/once",
             wants_events: head.header("accept") == Some(b"text/event-stream"),
         })
     }
@@ -149,7 +152,7 @@ pub(super) fn answer(room: &Room, socket: &mut TcpStream, request: &Request, bod
         }
         _ => {
             socket.write_all(&answer_of(b"", 0)).ok()?;
-            hear(room, &request.token, body)
+            hear(room, &request.token, body).filter(|()| !request.one_post)
         }
     }
 }
