@@ -16,6 +16,7 @@ use fanfare_protocol::http::head::{BodyLength, RequestHead};
 use fanfare_protocol::hub::Format;
 use fanfare_protocol::negotiate::{self, Transport};
 use fanfare_protocol::sse;
+use fanfare_protocol::ws::deflate::offer::accept_offer;
 use fanfare_protocol::ws::handshake;
 use std::sync::atomic::Ordering;
 use std::time::SystemTime;
@@ -111,7 +112,7 @@ impl Switchboard {
         if let Some(index) = endpoints.iter().position(|endpoint| endpoint.path == path) {
             self.slots.hot_mut(slot).endpoint = index as u16;
             return match &endpoints[index].service {
-                Service::Echo(_) => self.upgrade_to_echo(head),
+                Service::Echo(options) => self.upgrade_to_echo(slot, head, options.compression),
                 Service::Hub { options, .. } => self.dispatch(slot, head, raw, options),
             };
         }
@@ -138,14 +139,25 @@ impl Switchboard {
         Response::Http(Asker::plain(head).answer(answer.status, &headers, &answer.body))
     }
 
-    fn upgrade_to_echo(&mut self, head: &RequestHead<'_>) -> Response {
+    fn upgrade_to_echo(&mut self, slot: Slot, head: &RequestHead<'_>, compression: bool) -> Response {
         let asker = Asker::plain(head);
         match self.turn_away(&asker) {
             Some(refused) => Response::Http(refused),
-            None => match switch_protocols(head) {
-                Ok(answer) => Response::Begin(answer, State::Echo),
+            None => match switch_protocols(head, compression) {
+                Ok(Upgrade { answer, deflated }) => {
+                    self.begin_deflate(slot, deflated);
+                    Response::Begin(answer, State::Echo)
+                }
                 Err(error) => self.bad_upgrade(&asker, error),
             },
+        }
+    }
+
+    /// What was agreed with the upgrade.
+    fn begin_deflate(&mut self, slot: Slot, deflated: bool) {
+        if deflated {
+            let hot = self.slots.hot_mut(slot);
+            hot.variation = hot.variation.deflated();
         }
     }
 
@@ -335,7 +347,8 @@ impl Switchboard {
         {
             return self.refuse_text(&call.asker, 403, RefuseReason::Origin, "");
         }
-        let upgraded = (want == Want::Upgrade).then(|| switch_protocols(call.head)).transpose();
+        let upgraded =
+            (want == Want::Upgrade).then(|| switch_protocols(call.head, call.options.compression)).transpose();
         let upgraded = match upgraded {
             Ok(answer) => answer,
             Err(error) => return self.bad_upgrade(&call.asker, error),
@@ -357,7 +370,8 @@ impl Switchboard {
         if !self.settle_in(slot, newcomer, transport) {
             return self.refuse_text(&call.asker, 409, RefuseReason::Transport, "");
         }
-        let answer = upgraded.unwrap_or_else(|| {
+        self.begin_deflate(slot, upgraded.as_ref().is_some_and(|upgrade| upgrade.deflated));
+        let answer = upgraded.map(|upgrade| upgrade.answer).unwrap_or_else(|| {
             let mut head = Vec::with_capacity(256);
             let headers: Vec<(&str, &str)> = call.asker.headers().filter(|(name, _)| *name != "Connection").collect();
             sse::write_head(&mut head, &headers);
@@ -425,9 +439,21 @@ enum Place {
     Unknown,
 }
 
-fn switch_protocols(head: &RequestHead<'_>) -> Result<Vec<u8>, HttpError> {
+/// A WebSocket begins.
+struct Upgrade {
+    /// The 101.
+    answer: Vec<u8>,
+    /// With permessage-deflate.
+    deflated: bool,
+}
+
+fn switch_protocols(head: &RequestHead<'_>, compression: bool) -> Result<Upgrade, HttpError> {
     let accept = handshake::check_upgrade(head)?;
-    let mut out = Vec::with_capacity(160);
-    handshake::write_switching_protocols(&mut out, &accept);
-    Ok(out)
+    let mut answer = Vec::with_capacity(160);
+    let agreement = if compression { accept_offer(head) } else { None };
+    match agreement {
+        Some(agreement) => handshake::write_switching_protocols_deflate(&mut answer, &accept, agreement),
+        None => handshake::write_switching_protocols(&mut answer, &accept),
+    }
+    Ok(Upgrade { answer, deflated: agreement.is_some() })
 }

@@ -1,6 +1,7 @@
 //! Who is in which hub, group and user on this shard; who answers; how one message becomes a thousand sends.
 
 pub(crate) mod asker;
+pub(crate) mod compressor;
 pub(crate) mod connect;
 pub mod context;
 pub mod directory;
