@@ -9,6 +9,7 @@
 
 mod simulation {
     pub(crate) mod client;
+    pub(crate) mod deflate;
     pub(crate) mod door;
     pub(crate) mod filler;
     pub(crate) mod house;
@@ -66,6 +67,8 @@ scenarios! {
     groups_change_during_broadcasts: |t: &Tally| t.heard > 0;
     users_connections_and_exceptions: |t: &Tally| t.heard > 0;
     both_formats: |t: &Tally| t.metrics.encodings_total > t.metrics.publishes_total;
+    compressed_in_a_calm_world: |t: &Tally| t.heard > 0 && t.metrics.compressions_total > 0;
+    compressed_in_a_rough_world: |t: &Tally| t.heard > 0 && t.metrics.compressions_total > 0;
     answers_that_come_later: |t: &Tally| t.metrics.invocations_total > 0;
     methods_at_the_clients_pace: |t: &Tally| t.heard > 0;
     shards_sleep_and_are_woken: |t: &Tally| t.wakes > 0;

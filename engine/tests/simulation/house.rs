@@ -1,6 +1,7 @@
 //! A whole engine in one thread: its shards on one simulated world, its clients, the oracle, and who acts next.
 
 use crate::simulation::client::{Client, Stage};
+use crate::simulation::deflate::Deflate;
 use crate::simulation::door::Door;
 use crate::simulation::hub::{Books, ByQuery, HEARD, Hub, arguments};
 use crate::simulation::ledger::{Aim, OUTSIDE, Verdict};
@@ -318,6 +319,10 @@ impl House {
             }
             let (post_peer, early) = (self.world.connect(), self.rng.chance(200));
             client.requests = Some(Requests::new(carrier, post_peer, client.query(), early));
+        }
+        // Asked first, so that the runs of plans without it stay what they were.
+        if self.plan.deflate > 0 && client.requests.is_none() && self.rng.chance(self.plan.deflate) {
+            client.deflate = Some(Box::new(Deflate::new()));
         }
         client.ask_in();
         client.shake_hands(&mut self.rng);

@@ -64,6 +64,8 @@ pub(crate) struct Plan {
     pub(crate) binary: u32,
     /// In thousandths: how many clients have no WebSocket.
     pub(crate) requests: u32,
+    /// In thousandths: how many WebSockets ask for compression. The endpoint must have it.
+    pub(crate) deflate: u32,
     pub(crate) steps: u32,
     /// What happens, by weight.
     pub(crate) acts: Vec<(u32, Act)>,
@@ -109,6 +111,7 @@ impl Plan {
             clients_max: 24,
             binary: 400,
             requests: 0,
+            deflate: 0,
             steps: 250,
             acts: TALK.to_vec(),
             bytes_min: 0,
