@@ -102,6 +102,8 @@ pub(crate) struct Settings {
     pub(crate) connections_max: Option<u32>,
     /// Bytes of a client's message.
     pub(crate) message_bytes_max: usize,
+    /// Whether WebSockets that offer permessage-deflate get it.
+    pub(crate) compression: bool,
     /// Bytes owed to one client, if not the engine's default.
     pub(crate) outbox_bytes_max: Option<usize>,
     /// Time for a clean end.
@@ -297,6 +299,7 @@ fn builder(settings: &Settings, phase: &Arc<SharedPhase>, tokens: Option<&Tokens
     }
     let endpoint = EndpointOptions {
         message_bytes_max: settings.message_bytes_max,
+        compression: settings.compression,
         close_on_expiry: settings.tokens.as_ref().is_some_and(|tokens| tokens.close_on_expiry),
         ..EndpointOptions::default()
     };
