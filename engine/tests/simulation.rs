@@ -9,6 +9,7 @@
 
 mod simulation {
     pub(crate) mod client;
+    pub(crate) mod deflate;
     pub(crate) mod door;
     pub(crate) mod filler;
     pub(crate) mod flows;
@@ -70,6 +71,8 @@ scenarios! {
     groups_change_during_broadcasts: |t: &Tally| t.heard > 0;
     users_connections_and_exceptions: |t: &Tally| t.heard > 0;
     both_formats: |t: &Tally| t.metrics.encodings_total > t.metrics.publishes_total;
+    compressed_in_a_calm_world: |t: &Tally| t.heard > 0 && t.metrics.compressions_total > 0;
+    compressed_in_a_rough_world: |t: &Tally| t.heard > 0 && t.metrics.compressions_total > 0;
     answers_that_come_later: |t: &Tally| t.metrics.invocations_total > 0;
     streams_to_clients_and_cancels: |t: &Tally| t.items_heard > 0 && t.cancelled > 0;
     streams_to_clients_that_stall: |t: &Tally| t.items_heard > 0 && t.full > 0;

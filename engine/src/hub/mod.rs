@@ -2,6 +2,7 @@
 
 pub(crate) mod asker;
 pub mod asks;
+pub(crate) mod compressor;
 pub(crate) mod connect;
 pub mod context;
 pub mod directory;

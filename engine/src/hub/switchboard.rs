@@ -13,6 +13,7 @@ use crate::conn::wire::{ByVariation, Variation};
 use crate::event::{CloseReason, SharedCounters};
 use crate::hub::asker::Asker;
 use crate::hub::asks::{Asked, Asks};
+use crate::hub::compressor::Compressor;
 use crate::hub::context::Context;
 use crate::hub::directory::{ConnRef, Directory};
 use crate::hub::fanout::Fans;
@@ -44,6 +45,7 @@ use fanfare_protocol::hub::Format;
 use fanfare_protocol::hub::error::PayloadError;
 use fanfare_protocol::hub::session::{Tick, Timing, ticks_from_ms};
 use fanfare_protocol::negotiate::Transport;
+use fanfare_protocol::ws::deflate::inflater::Inflater;
 use fanfare_protocol::ws::encode;
 use std::collections::{BinaryHeap, HashMap, HashSet};
 use std::rc::Rc;
@@ -130,6 +132,10 @@ pub struct Switchboard {
     pub(crate) holdings: Holdings,
     pub(crate) broadcast: ByVariation<Log>,
     pub(crate) private: Log,
+    /// `None` until somebody is to be sent something compressed.
+    pub(crate) compressor: Option<Box<Compressor>>,
+    /// `None` until somebody with permessage-deflate has said something.
+    pub(crate) inflater: Option<Box<Inflater>>,
 
     pub(crate) registry: Registry,
     pub(crate) fans: Fans,
@@ -161,7 +167,8 @@ pub struct Switchboard {
     pub(crate) moving: Vec<(ConnRef, u8)>,
     /// POSTs that go with them.
     pub(crate) lost_posts: HashMap<Slot, LostPost>,
-    /// Sockets whose request was answered late, with another one read already.
+    /// Sockets with input that was read already: the next request while the last one was answered late, or compressed
+    /// messages beyond what was taken in the last turn.
     pub(crate) again: Vec<ConnRef>,
 
     /// Ids that are claimed for connections of this shard.
@@ -242,6 +249,8 @@ impl Switchboard {
             holdings: Holdings::new(shard, &shared.logs),
             broadcast: ByVariation::default(),
             private: Log::new(),
+            compressor: None,
+            inflater: None,
             registry: Registry::new(shared.hubs.len(), 2 * slots, &limits),
             fans: Fans::default(),
             crowd_scratch: Vec::new(),
@@ -479,10 +488,18 @@ impl Switchboard {
 
     /// Appends a message for many to the log of its variation.
     pub(crate) fn append_broadcast(&mut self, measured: &Measured, message: &Outgoing<'_>) -> Result<Extents, LogFull> {
-        let len = measured.bytes();
+        self.append_for_many(measured.variation(), measured.bytes(), |writer| measured.write(message, writer))
+    }
+
+    /// Appends `len` bytes that are one message to the log of their variation.
+    pub(crate) fn append_for_many(
+        &mut self,
+        variation: Variation,
+        len: usize,
+        write: impl FnOnce(&mut LogWriter<'_>),
+    ) -> Result<Extents, LogFull> {
         self.reclaim_if_short(len);
-        let log = &mut self.broadcast[measured.variation()];
-        let result = log.append(&mut self.owner, len, 0, |writer| measured.write(message, writer));
+        let result = self.broadcast[variation].append(&mut self.owner, len, 0, write);
         self.counters.encodings_total.add(1);
         self.count_append(len, result)
     }
@@ -759,6 +776,7 @@ impl Switchboard {
             }
             // What waits to be read, and the peer's goodbye, is still to come: it is read and thrown away.
             self.want_read(slot);
+            self.want_unread(slot);
             self.make_dirty(slot);
         }
         self.answer_posts(self.reference(slot), 200);

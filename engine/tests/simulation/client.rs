@@ -1,5 +1,6 @@
 //! A client: what it says, in pieces of any size, and what it makes of what it hears, cut anywhere.
 
+use crate::simulation::deflate::{DEFLATE_BIT, Deflate};
 use crate::simulation::hub::{Books, HEARD, arguments};
 use crate::simulation::ledger::{Aim, Verdict};
 use crate::simulation::methods::QUESTION;
@@ -9,11 +10,12 @@ use crate::simulation::streamer::{Asked, Streamer};
 use fanfare_engine::io::sim::{PeerId, Rng};
 use fanfare_engine::{Format, Payload, Value};
 use fanfare_protocol::cursor::Progress;
-use fanfare_protocol::error::CloseCode;
+use fanfare_protocol::error::{CloseCode, FrameError};
 use fanfare_protocol::hub::message::{Message, Outcome};
 use fanfare_protocol::hub::raw::Arguments;
 use fanfare_protocol::hub::{decode_one, encode, handshake, message_len};
 use fanfare_protocol::ws::decoder::{Decoder, Event, Role};
+use fanfare_protocol::ws::deflate::offer::OFFER;
 use fanfare_protocol::ws::encode::{write_masked_close, write_masked_control, write_masked_fragment};
 use fanfare_protocol::ws::{DataKind, OpCode};
 use std::collections::VecDeque;
@@ -69,6 +71,8 @@ pub(crate) struct Client {
     pub(crate) resumption: Option<Resumption>,
     /// It greets the server as soon as hands are shaken: from then on it counts (spec 7.6).
     greets: bool,
+    /// It has asked for compression.
+    pub(crate) deflate: Option<Box<Deflate>>,
     said_close: bool,
     decoder: Decoder,
     head: Vec<u8>,
@@ -98,6 +102,7 @@ impl Client {
             requests: None,
             resumption: None,
             greets: false,
+            deflate: None,
             said_close: false,
             decoder: Decoder::new(Role::Client),
             head: Vec::new(),
@@ -161,8 +166,12 @@ impl Client {
             },
             None => String::new(),
         };
+        let offer = match self.deflate {
+            Some(_) => format!("Sec-WebSocket-Extensions: {OFFER}\r\n"),
+            None => String::new(),
+        };
         let request = format!(
-            "GET /hub?{id}{} HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+            "GET /hub?{id}{} HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n{offer}\
              Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
             self.query()
         );
@@ -244,6 +253,11 @@ impl Client {
         if let Some(requests) = &mut self.requests {
             return requests.unposted.extend_from_slice(bytes);
         }
+        let compressed = self.deflate.as_mut().and_then(|deflate| deflate.compress(bytes, rng));
+        let (bytes, deflate_bit) = match &compressed {
+            Some(payload) => (&payload[..], DEFLATE_BIT),
+            None => (bytes, 0),
+        };
         let mut at = 0;
         while at < bytes.len() {
             let left = bytes.len() - at;
@@ -251,6 +265,9 @@ impl Client {
             let key = (rng.bits() as u32).to_le_bytes();
             let mut frame = Vec::with_capacity(n + 14);
             write_masked_fragment(&mut frame, self.kind(), at == 0, n == left, &bytes[at..at + n], key);
+            if at == 0 {
+                frame[0] |= deflate_bit;
+            }
             self.output.extend(&frame);
             at += n;
             if at < bytes.len() && rng.chance(100) {
@@ -482,6 +499,11 @@ impl Client {
             self.stage = if resumed { Stage::Open } else { Stage::Handshake };
             self.greets = self.resumption.is_some();
             self.head.clear();
+            let agreed = text.contains(OFFER);
+            assert_eq!(agreed, self.deflate.is_some(), "client {}: {text}", self.number);
+            if let Some(deflate) = &mut self.deflate {
+                deflate.agreed = true;
+            }
         } else {
             let fits = text.starts_with("HTTP/1.1 503 ") || self.leaving;
             assert!(fits, "client {}: {text}", self.number);
@@ -491,30 +513,42 @@ impl Client {
     }
 
     fn handle_frames(&mut self, bytes: &mut [u8]) {
+        if let Some(mut deflate) = self.deflate.take() {
+            let mut frames = deflate.decoder.handle_bytes(&mut deflate.inflater, bytes);
+            while let Some(event) = frames.next_event() {
+                self.handle_event(event);
+            }
+            self.deflate = Some(deflate);
+            return;
+        }
         let mut decoder = self.decoder.clone();
         for event in decoder.handle_bytes(bytes) {
-            match event.unwrap_or_else(|error| panic!("client {}: torn frames: {error}", self.number)) {
-                Event::Data { kind, payload, fin, .. } => {
-                    assert!(kind == self.kind() || self.stage == Stage::Handshake, "a frame of the wrong kind");
-                    self.input.extend_from_slice(payload);
-                    self.handle_messages();
-                    assert!(!fin || self.input.is_empty(), "client {}: a frame ends inside a message", self.number);
-                }
-                Event::Ping(_) => panic!("nobody pings here"),
-                Event::Pong(payload) => {
-                    let sent = self.pongs.pop_front().expect("a pong only answers a ping");
-                    assert_eq!(sent, payload.as_slice(), "client {}: a pong with other bytes", self.number);
-                }
-                Event::Close { .. } => {
-                    self.dismissed |= !self.leaving;
-                    self.stage = Stage::Closing;
-                    if !self.rude {
-                        self.close_socket();
-                    }
+            self.handle_event(event);
+        }
+        self.decoder = decoder;
+    }
+
+    fn handle_event(&mut self, event: Result<Event<'_>, FrameError>) {
+        match event.unwrap_or_else(|error| panic!("client {}: torn frames: {error}", self.number)) {
+            Event::Data { kind, payload, fin, .. } => {
+                assert!(kind == self.kind() || self.stage == Stage::Handshake, "a frame of the wrong kind");
+                self.input.extend_from_slice(payload);
+                self.handle_messages();
+                assert!(!fin || self.input.is_empty(), "client {}: a frame ends inside a message", self.number);
+            }
+            Event::Ping(_) => panic!("nobody pings here"),
+            Event::Pong(payload) => {
+                let sent = self.pongs.pop_front().expect("a pong only answers a ping");
+                assert_eq!(sent, payload.as_slice(), "client {}: a pong with other bytes", self.number);
+            }
+            Event::Close { .. } => {
+                self.dismissed |= !self.leaving;
+                self.stage = Stage::Closing;
+                if !self.rude {
+                    self.close_socket();
                 }
             }
         }
-        self.decoder = decoder;
     }
 
     fn handle_messages(&mut self) {

@@ -1,6 +1,7 @@
 //! A whole engine in one thread: its shards on one simulated world, its clients, the oracle, and who acts next.
 
 use crate::simulation::client::{Client, Stage};
+use crate::simulation::deflate::Deflate;
 use crate::simulation::door::Door;
 use crate::simulation::flows::Over;
 use crate::simulation::hub::{Books, ByQuery, HEARD, Hub, arguments};
@@ -367,6 +368,10 @@ impl House {
         }
         if client.requests.is_none() && self.rng.chance(self.plan.resumable) {
             client.resumption = Some(Resumption::new(client.format));
+        }
+        // Asked first, so that the runs of plans without it stay what they were.
+        if self.plan.deflate > 0 && client.requests.is_none() && self.rng.chance(self.plan.deflate) {
+            client.deflate = Some(Box::new(Deflate::new()));
         }
         client.ask_in();
         client.shake_hands(&mut self.rng);

@@ -84,6 +84,8 @@ pub(crate) struct Plan {
     pub(crate) requests: u32,
     /// In thousandths of those that have one: how many may resume it.
     pub(crate) resumable: u32,
+    /// In thousandths: how many WebSockets ask for compression. The endpoint must have it.
+    pub(crate) deflate: u32,
     pub(crate) steps: u32,
     /// What happens, by weight.
     pub(crate) acts: Vec<(u32, Act)>,
@@ -130,6 +132,7 @@ impl Plan {
             binary: 400,
             requests: 0,
             resumable: 0,
+            deflate: 0,
             steps: 250,
             acts: TALK.to_vec(),
             bytes_min: 0,

@@ -306,6 +306,42 @@ pub(crate) fn both_formats(seed: u64) -> Tally {
     play(plan)
 }
 
+pub(crate) fn compressed_in_a_calm_world(seed: u64) -> Tally {
+    play(compressed(Plan::calm(seed)))
+}
+
+pub(crate) fn compressed_in_a_rough_world(seed: u64) -> Tally {
+    let mut plan = compressed(without_websockets(Plan::rough(seed).shards(2).churn()));
+    plan.requests = 200;
+    plan.clients = 6;
+    plan.limits.held_bytes_max = 400;
+    if seed.is_multiple_of(4) {
+        // So much in one message that what is behind it waits for a turn.
+        plan.bytes = 60_000;
+        plan.bytes_min = 20_000;
+        plan.endpoint.message_bytes_max = 200_000;
+        plan.world.arrival_bytes = 1..=20_000;
+        plan.world.send_buffer_bytes = 2_000..=60_000;
+        plan.world.cut_receive = 50;
+        plan.limits.log_bytes_max = 16 << 20;
+        plan.limits.outbox_bytes_max = 8 << 20;
+        plan.buffers = (16, 2_048);
+        plan.steps = 150;
+        plan.gulp = 6_000;
+        plan = plan.also(30, Act::PingHub).also(10, Act::Ask("Echo"));
+    }
+    play(plan)
+}
+
+/// Most clients speak and listen with compression, the others among them without; messages above and below the length
+/// from which it is used.
+fn compressed(mut plan: Plan) -> Plan {
+    plan.endpoint.compression = true;
+    plan.deflate = 600;
+    plan.bytes = 1_200;
+    plan
+}
+
 pub(crate) fn answers_that_come_later(seed: u64) -> Tally {
     let plan = Plan::rough(seed).shards(2).also(6, Act::Ask("Later")).also(3, Act::Ask("Soon")).also(9, Act::Answer);
     let mut plan = plan.churn();
@@ -487,7 +523,7 @@ pub(crate) fn a_full_log_evicts_its_slowest_readers(seed: u64) -> Tally {
     plan.clients_max = 10;
     let mut house = House::new(plan);
     house.settle();
-    for round in 0..8 {
+    for round in 0..12 {
         if house.rng.chance(600) {
             house.act(Act::Stall);
             house.arrive();
