@@ -45,7 +45,7 @@ mod sync;
 
 pub use conn::endpoint::{
     Authenticator, ConnectRequest, EchoOptions, EndpointOptions, HttpAnswer, HttpHandler, HttpRequest, Identity,
-    Origins, Refusal, Transports,
+    Origins, Refusal, SlowPolicy, Transports,
 };
 pub use engine::{Builder, CoreSet, Engine, EngineHandle, HubMetrics, HubOptions, MetricsSnapshot, StartError};
 pub use event::{CloseReason, RefuseReason, ShardMetrics};

@@ -138,6 +138,8 @@ impl ColdFlags {
     pub const NEGOTIATED: ColdFlags = ColdFlags(1 << 3);
     /// Our direction ends as soon as everything is sent; then the peer's end is awaited. Its input is not looked at.
     pub const HALF_CLOSE: ColdFlags = ColdFlags(1 << 4);
+    /// It has lost messages to the slow policy of its path, and its host was told.
+    pub const LOSSY: ColdFlags = ColdFlags(1 << 5);
 }
 
 /// What every delivery reads: one cache line.

@@ -29,6 +29,7 @@ use crate::hub::publisher::Mailbox;
 use crate::hub::registry::{Change, GroupError, GroupId, HubId, Registry};
 use crate::hub::resume::{UNNUMBERED, Window};
 use crate::hub::route::Leg;
+use crate::hub::shedding::{Shedding, Targets};
 use crate::hub::streams::Streams;
 use crate::hub::uploads::Uploads;
 use crate::hub::waiting::Waiting;
@@ -79,6 +80,8 @@ pub struct Shared {
     pub keys: Arc<IdKeys>,
     /// Clients that were asked for results.
     pub asked: Asked,
+    /// Classes of client methods, where a path keeps the latest of each.
+    pub targets: Targets,
     /// Who sleeps.
     pub sleepers: Sleepers,
     /// What publishers and other threads want of a shard.
@@ -184,6 +187,7 @@ pub struct Switchboard {
     pub(crate) streams: Streams,
     pub(crate) uploads: Uploads,
     pub(crate) asks: Asks,
+    pub(crate) shedding: Shedding,
     /// Invocations whose answers handles owe.
     pub(super) owed: HashSet<u64>,
     pub(super) owed_serial: u64,
@@ -270,6 +274,7 @@ impl Switchboard {
             streams: Streams::default(),
             uploads: Uploads::default(),
             asks: Asks::default(),
+            shedding: Shedding::new(&shared.endpoints),
             owed: HashSet::new(),
             owed_serial: 0,
             http_waits: HashSet::new(),
@@ -333,13 +338,15 @@ impl Switchboard {
             return;
         }
         let reference = self.reference(slot);
-        let (hot, runs) = self.slots.outbox(slot);
+        let hot = self.slots.hot_mut(slot);
         if run.is_empty() || matches!(hot.state, State::Free | State::Closing) {
             return;
         }
         if outbox::is_clear(hot) {
             hot.progress_tick = tick.0;
         }
+        let run = self.make_room(slot, run);
+        let (hot, runs) = self.slots.outbox(slot);
         // Only of a client whose socket is full can one say that it does not read: what was said in one turn has not
         // been offered to the kernel yet.
         let full = hot.flags.has(Flags::POLL_OUT_ARMED);
@@ -477,8 +484,9 @@ impl Switchboard {
     pub(crate) fn append_broadcast(&mut self, measured: &Measured, message: &Outgoing<'_>) -> Result<Extents, LogFull> {
         let len = measured.bytes();
         self.reclaim_if_short(len);
+        let class = self.class_of(message);
         let log = &mut self.broadcast[measured.variation()];
-        let result = log.append(&mut self.owner, len, 0, |writer| measured.write(message, writer));
+        let result = log.append(&mut self.owner, len, class, |writer| measured.write(message, writer));
         self.counters.encodings_total.add(1);
         self.count_append(len, result)
     }
@@ -550,6 +558,7 @@ impl Switchboard {
 
     /// Gives up whoever is over its bounds, and whoever still holds what was to be taken from it.
     pub(crate) fn act_on_slow(&mut self) {
+        self.tell_hosts_of_losses();
         for connection in std::mem::take(&mut self.over) {
             if let Some(slot) = self.resolve(connection) {
                 self.drop_slow(slot);
