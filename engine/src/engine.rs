@@ -12,6 +12,7 @@ use crate::hub::interest::Interest;
 use crate::hub::parcels::Parcels;
 use crate::hub::pending::Pending;
 use crate::hub::publisher::{Mailbox, Publisher};
+use crate::hub::shedding::Targets;
 use crate::hub::switchboard::{HubSpec, Shared};
 use crate::ids::IdKeys;
 use crate::interconnect::{Sleepers, ring};
@@ -310,6 +311,7 @@ impl Builder {
             pending: Pending::new(limits.negotiate_ttl_s),
             keys: Arc::new(keys),
             asked: Asked::default(),
+            targets: Targets::default(),
             sleepers: Sleepers::new(shards),
             parcels: (0..shards).map(|_| Parcels::default()).collect(),
             mailboxes: (0..shards).map(|_| Mailbox::new(limits.commands_max)).collect(),

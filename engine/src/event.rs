@@ -116,6 +116,14 @@ catalogue! {
     outbox_bytes,
     /// Messages not delivered because the connection was closed as slow.
     dropped_slow_total,
+    /// Messages dropped to make room for newer ones (`SlowPolicy::DropOldest`).
+    dropped_oldest_total,
+    /// Messages dropped because a newer one for the same client method came (`SlowPolicy::KeepLatest`).
+    conflated_total,
+    /// Connections that have lost messages to a slow policy.
+    lossy_connections_total,
+    /// Connections closed because all clients together owed too much.
+    total_closed_total,
     /// Messages not delivered because the connection ended otherwise: lost, stopped, out of time.
     dropped_closed_total,
     /// Publishes refused because the log was full.

@@ -44,7 +44,7 @@ mod shard;
 mod sync;
 
 pub use conn::endpoint::{
-    Authenticator, ConnectRequest, EchoOptions, EndpointOptions, Identity, Origins, Refusal, Transports,
+    Authenticator, ConnectRequest, EchoOptions, EndpointOptions, Identity, Origins, Refusal, SlowPolicy, Transports,
 };
 pub use engine::{Builder, CoreSet, Engine, EngineHandle, HubMetrics, HubOptions, MetricsSnapshot, StartError};
 pub use event::{CloseReason, RefuseReason, ShardMetrics};

@@ -23,6 +23,12 @@ pub struct Limits {
     pub outbox_age_max_ms: u32,
     /// Runs of bytes one client's outbox may hold (a run is one or more adjacent messages).
     pub outbox_runs_max: usize,
+    /// Messages that one client may owe us reading where the slow policy drops some; larger ones count once for each
+    /// 256 KiB. At most `outbox_runs_max`, less the pieces of one message.
+    pub outbox_messages_max: usize,
+    /// Bytes that all clients together may owe us reading, beyond which those that owe most lose by their policies. Each
+    /// shard has its share. 0: no bound but those of each client.
+    pub outbox_total_bytes_max: usize,
     /// Bytes of broadcast log per shard. Reserved as address space, used as needed.
     pub log_bytes_max: usize,
     /// Bytes of unfinished inbound messages, per shard.
@@ -86,6 +92,8 @@ impl Default for Limits {
             outbox_soft_bytes: 64 << 10,
             outbox_age_max_ms: 30_000,
             outbox_runs_max: 4096,
+            outbox_messages_max: 1024,
+            outbox_total_bytes_max: 0,
             log_bytes_max: 128 << 20,
             partial_bytes_max: 256 << 20,
             inflated_bytes_max: 128 << 10,

@@ -58,6 +58,15 @@ scenarios! {
     readers_that_never_read: |t: &Tally| t.closed(CloseReason::SlowClient) > 0;
     readers_too_long_behind: |t: &Tally| t.closed(CloseReason::SlowClient) > 0;
     late_readers_are_heard_before_they_have_caught_up: |t: &Tally| t.heard > 0;
+    the_oldest_is_dropped: |t: &Tally| t.metrics.dropped_oldest_total > 0 && t.metrics.lossy_connections_total > 0;
+    the_latest_is_kept: |t: &Tally| t.metrics.conflated_total > 0 && t.metrics.lossy_connections_total > 0;
+    messages_are_dropped_in_a_rough_world: |t: &Tally| {
+        t.metrics.dropped_oldest_total > 0 && t.metrics.conflated_total > 0 && t.items_heard > 0 && t.results > 0
+    };
+    large_messages_are_dropped_whole: |t: &Tally| t.metrics.dropped_oldest_total > 0 && t.metrics.conflated_total > 0;
+    all_clients_together_owe_too_much: |t: &Tally| {
+        t.metrics.dropped_oldest_total > 0 && t.metrics.total_closed_total > 0
+    };
     resets_in_mid_frame: |t: &Tally| t.closed(CloseReason::Lost) > 0;
     half_closes_and_goodbyes: |t: &Tally| t.closed(CloseReason::Lost) > 0 && t.closed(CloseReason::Normal) > 0;
     input_one_byte_at_a_time: |t: &Tally| t.heard > 0;
@@ -147,6 +156,13 @@ fn what_was_found_stays_mended() {
 #[test]
 fn a_hidden_short_send_is_caught() {
     let said = seeds::catch(Lie::ShortSends, scenarios::sends_cut_at_every_length);
+    eprintln!("{said}");
+}
+
+/// The rest of a message that was cut is gone, as if it had been dropped after a part of it was sent.
+#[test]
+fn a_partly_sent_message_that_is_dropped_is_caught() {
+    let said = seeds::catch(Lie::ShortSends, scenarios::dropped_anywhere);
     eprintln!("{said}");
 }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use fanfare_engine::limits::TIMEOUT_MS_MAX;
 
 use crate::failure::{Code, Failure};
 use crate::units;
@@ -128,6 +129,18 @@ pub(crate) struct ServeArgs {
     /// What may wait for one client before it counts as too slow [default: 1MiB]
     #[arg(long, value_name = "SIZE", value_parser = units::parse_size_bytes)]
     pub outbox_max: Option<usize>,
+    /// What becomes of a client that is too slow
+    #[arg(long, value_enum, default_value_t = SlowArg::Disconnect, value_name = "POLICY")]
+    pub slow_policy: SlowArg,
+    /// Messages that may wait for one client where the policy drops some [default: 1024]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub outbox_messages_max: Option<u32>,
+    /// Time that a client may take nothing of what waits for it, before it is closed [default: 30s]
+    #[arg(long, value_name = "TIME", value_parser = parse_outbox_age)]
+    pub outbox_age_max: Option<Duration>,
+    /// What may wait for all clients together, beyond which the slowest lose first [default: any]
+    #[arg(long, value_name = "SIZE", value_parser = units::parse_size_bytes)]
+    pub outbox_total_max: Option<usize>,
     /// Time that clients get to leave after TERM
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = units::parse_duration)]
     pub drain_period: Duration,
@@ -180,6 +193,17 @@ pub(crate) enum Carrier {
     ServerSentEvents,
     /// Long polling, and POSTs.
     LongPolling,
+}
+
+/// What becomes of clients that are too slow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum SlowArg {
+    /// They are closed.
+    Disconnect,
+    /// Their oldest calls make room for new ones.
+    DropOldest,
+    /// Only the newest call of each client method waits for them.
+    KeepLatest,
 }
 
 /// Algorithms of secrets.
@@ -333,6 +357,12 @@ fn parse_address(text: &str) -> Result<SocketAddr, String> {
 /// A name in a token; an empty one is a variable of a script that was not set.
 fn parse_name(text: &str) -> Result<String, String> {
     if text.is_empty() { Err("accepted: any text but the empty one".to_owned()) } else { Ok(text.to_owned()) }
+}
+
+fn parse_outbox_age(text: &str) -> Result<Duration, String> {
+    let age = units::parse_duration(text)?;
+    let fits = age >= Duration::from_secs(1) && age.as_millis() <= u128::from(TIMEOUT_MS_MAX);
+    if fits { Ok(age) } else { Err("accepted: 1s to 50m".to_owned()) }
 }
 
 fn parse_clock_skew(text: &str) -> Result<Duration, String> {

@@ -10,7 +10,7 @@ use crate::cli::{DevArgs, distinct};
 use crate::control::rt::Sender;
 use crate::failure::{Code, Failure};
 use crate::life::{self, End, Wish};
-use crate::node::{Node, Settings, hub_path};
+use crate::node::{Node, Settings, SlowSettings, hub_path};
 use crate::terminal::Keys;
 use crate::units::{grouped, human_duration};
 
@@ -44,7 +44,7 @@ pub(crate) fn run(args: &DevArgs, started: Instant) -> Result<ExitCode, Failure>
         connections_max: None,
         message_bytes_max: MESSAGE_BYTES_MAX,
         compression: false,
-        outbox_bytes_max: None,
+        slow: SlowSettings::default(),
         drain_period: DRAIN_PERIOD,
         tokens: None,
     };

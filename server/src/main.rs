@@ -15,6 +15,7 @@ mod public;
 mod relay;
 mod send;
 mod serve;
+mod slow_log;
 mod terminal;
 mod units;
 mod url;

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use fanfare_engine::auth::{TokenFault, Tokens};
 use fanfare_engine::{
     Builder, CoreSet, EndpointOptions, Engine, EngineHandle, HubOptions, Limits, MetricsSnapshot, Origins, Plan,
-    Transports,
+    ShardMetrics, SlowPolicy, Transports,
 };
 use serde_json::{Value, json};
 
@@ -16,6 +16,7 @@ use crate::failure::Failure;
 use crate::keyring::{TokenSettings, Watched};
 use crate::public::{Public, UserByQuery};
 use crate::relay::Relay;
+use crate::slow_log::SlowLog;
 
 /// Where a node is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -111,12 +112,46 @@ pub(crate) struct Settings {
     pub(crate) message_bytes_max: usize,
     /// Whether WebSockets that offer permessage-deflate get it.
     pub(crate) compression: bool,
-    /// Bytes owed to one client, if not the engine's default.
-    pub(crate) outbox_bytes_max: Option<usize>,
+    /// What becomes of clients that are too slow.
+    pub(crate) slow: SlowSettings,
     /// Time for a clean end.
     pub(crate) drain_period: Duration,
     /// Whose tokens are good; `None`: nobody needs one.
     pub(crate) tokens: Option<TokenSettings>,
+}
+
+/// What becomes of clients that are too slow, and which are. What is not said is the engine's default.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct SlowSettings {
+    /// What becomes of them.
+    pub(crate) policy: SlowPolicy,
+    /// Bytes owed to one client.
+    pub(crate) outbox_bytes_max: Option<usize>,
+    /// Messages owed to one client, where some may be dropped.
+    pub(crate) outbox_messages_max: Option<u32>,
+    /// Time without a byte taken.
+    pub(crate) outbox_age_max: Option<Duration>,
+    /// Bytes owed to all clients together.
+    pub(crate) outbox_total_bytes_max: Option<usize>,
+    /// Whether the log says which connections lose messages.
+    pub(crate) logs: bool,
+}
+
+impl SlowSettings {
+    fn apply(&self, limits: &mut Limits) {
+        let defaults = limits.clone();
+        limits.outbox_bytes_max = self.outbox_bytes_max.unwrap_or(defaults.outbox_bytes_max);
+        limits.outbox_messages_max = self.outbox_messages_max.map_or(defaults.outbox_messages_max, |n| n as usize);
+        // The flag's parser has seen to it that it fits.
+        limits.outbox_age_max_ms = self.outbox_age_max.map_or(defaults.outbox_age_max_ms, |age| age.as_millis() as u32);
+        limits.outbox_total_bytes_max = self.outbox_total_bytes_max.unwrap_or(defaults.outbox_total_bytes_max);
+    }
+}
+
+/// Messages that were owed and not delivered, for whatever reason.
+pub(crate) fn not_delivered(total: &ShardMetrics) -> u64 {
+    let dropped = total.dropped_oldest_total + total.conflated_total;
+    dropped + total.dropped_slow_total + total.dropped_closed_total + total.notes_lost_total
 }
 
 /// A running server, without the power to end it: that is the [`Engine`]'s, which [`start`] returns beside it.
@@ -267,7 +302,7 @@ impl Node {
                 "messages_sent": total.deliveries_total + total.private_messages_total,
                 "messages_received": total.messages_received_total,
                 "bytes_sent": total.bytes_sent_total,
-                "dropped": total.dropped_slow_total + total.dropped_closed_total + total.notes_lost_total,
+                "dropped": not_delivered(&total),
                 "slow_connections": total.slow_connections,
                 "outbox_bytes": total.outbox_bytes,
             },
@@ -301,15 +336,14 @@ fn builder(settings: &Settings, phase: &Arc<SharedPhase>, tokens: Option<&Tokens
     if let Some(connections_max) = settings.connections_max {
         limits.connections_max = connections_max as usize;
     }
-    if let Some(outbox_bytes_max) = settings.outbox_bytes_max {
-        limits.outbox_bytes_max = outbox_bytes_max;
-    }
+    settings.slow.apply(&mut limits);
     let endpoint = EndpointOptions {
         message_bytes_max: settings.message_bytes_max,
         transports: settings.transports,
         origins: settings.origins.clone(),
         resumable: settings.resumable,
         compression: settings.compression,
+        slow_policy: settings.slow.policy,
         close_on_expiry: settings.tokens.as_ref().is_some_and(|tokens| tokens.close_on_expiry),
         ..EndpointOptions::default()
     };
@@ -320,8 +354,11 @@ fn builder(settings: &Settings, phase: &Arc<SharedPhase>, tokens: Option<&Tokens
     for address in &settings.listen {
         builder = builder.listen(*address);
     }
+    // Without a thread for them the lines are missing, and nothing else.
+    let slow_log = if settings.slow.logs { SlowLog::start().ok() } else { None };
     for hub in &settings.hubs {
-        let relay = Relay { client_publish: settings.client_publish };
+        let relay =
+            Relay { client_publish: settings.client_publish, slow_log: slow_log.clone().map(|log| (log, hub.clone())) };
         builder = builder.hub(hub, HubOptions { endpoint: endpoint.clone() }, relay);
         if let Some((tokens, wanted)) = tokens.zip(settings.tokens.as_ref()) {
             let guard = if wanted.anonymous.at(hub) { tokens.optional() } else { tokens.required() };

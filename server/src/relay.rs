@@ -1,8 +1,10 @@
 //! The built-in hub: clients reach each other through it, where the operator allows that.
 
-use fanfare_engine::{Answer, Context, HandlerError, HubHandler, Invocation, PublishError, Value};
+use fanfare_engine::{Answer, Context, HandlerError, HubHandler, Invocation, PublishError, SlowPolicy, Value};
 use fanfare_protocol::hub::raw::Arguments;
 use fanfare_protocol::hub::{Format, Payload};
+
+use crate::slow_log::SlowLog;
 
 /// Answers `Broadcast`, `SendToOthers`, `SendToGroup`, `SendToUser`, `SendToConnection`, `JoinGroup`, `LeaveGroup`,
 /// `Echo` and `ConnectionId`; names compare without case. Arguments pass through as the bytes they came as.
@@ -10,6 +12,8 @@ use fanfare_protocol::hub::{Format, Payload};
 pub(crate) struct Relay {
     /// Whether clients may send to other clients.
     pub(crate) client_publish: bool,
+    /// Where it is said which connections lose messages, if it is, and the hub's name.
+    pub(crate) slow_log: Option<(SlowLog, String)>,
 }
 
 /// What a client reads when it publishes where it may not.
@@ -67,6 +71,12 @@ impl HubHandler for Relay {
             return Answer::Error(HandlerError::WrongStreaming(text));
         }
         self.run(method, cx, call).into()
+    }
+
+    fn fell_behind(&self, cx: &mut Context<'_>, policy: SlowPolicy) {
+        if let Some((log, hub)) = &self.slow_log {
+            log.fell_behind(hub, &cx.connection_id(), policy);
+        }
     }
 }
 

@@ -5,14 +5,14 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use fanfare_engine::auth::{Algorithm, Audience, ClaimPath, TokenRules};
-use fanfare_engine::{CoreSet, Origins, Transports};
+use fanfare_engine::{CoreSet, Limits, Origins, SlowPolicy, Transports};
 
-use crate::cli::{AuthArgs, Carrier, SecretAlgorithm, ServeArgs, Switch, distinct};
+use crate::cli::{AuthArgs, Carrier, SecretAlgorithm, ServeArgs, SlowArg, Switch, distinct};
 use crate::control::rt::Sender;
 use crate::failure::{Code, Failure};
 use crate::keyring::{Anonymous, KeyFiles, TokenSettings};
 use crate::life::{self, End, Wish};
-use crate::node::{Node, Settings, hub_path};
+use crate::node::{Node, Settings, SlowSettings, hub_path, not_delivered};
 use crate::units::{grouped, human_duration};
 
 /// Runs the verb; `started` is when the process did.
@@ -41,7 +41,18 @@ pub(crate) fn run(args: &ServeArgs, started: Instant) -> Result<ExitCode, Failur
         connections_max: args.connections_max,
         message_bytes_max: args.message_size_max,
         compression: args.compression == Switch::On,
-        outbox_bytes_max: args.outbox_max,
+        slow: SlowSettings {
+            policy: match args.slow_policy {
+                SlowArg::Disconnect => SlowPolicy::Disconnect,
+                SlowArg::DropOldest => SlowPolicy::DropOldest,
+                SlowArg::KeepLatest => SlowPolicy::KeepLatest,
+            },
+            outbox_bytes_max: args.outbox_max,
+            outbox_messages_max: args.outbox_messages_max,
+            outbox_age_max: args.outbox_age_max,
+            outbox_total_bytes_max: args.outbox_total_max,
+            logs: true,
+        },
         drain_period: args.drain_period,
         tokens: token_settings(&args.auth, &args.hubs)?,
     };
@@ -118,6 +129,18 @@ fn token_settings(args: &AuthArgs, hubs: &[String]) -> Result<Option<TokenSettin
     }))
 }
 
+/// What becomes of slow clients, if it is not the ordinary.
+fn slow_summary(policy: SlowPolicy, limits: &Limits) -> Option<String> {
+    let messages = format!("{} from {} messages a client", policy.as_str(), grouped(limits.outbox_messages_max as u64));
+    let total = format!("at most {} MiB for all clients", limits.outbox_total_bytes_max.div_ceil(1 << 20));
+    match (policy, limits.outbox_total_bytes_max) {
+        (SlowPolicy::Disconnect, 0) => None,
+        (SlowPolicy::Disconnect, _) => Some(format!("{} · {total}", policy.as_str())),
+        (_, 0) => Some(messages),
+        _ => Some(format!("{messages} · {total}")),
+    }
+}
+
 struct Serve {
     started: Instant,
 }
@@ -130,6 +153,9 @@ impl life::Verb for Serve {
         let publish = if settings.client_publish { "clients may publish" } else { "clients may not publish" };
         if let Some(keys) = node.keys_summary() {
             log(&format!("keys  {keys}"));
+        }
+        if let Some(text) = slow_summary(settings.slow.policy, &node.plan().limits) {
+            log(&format!("slow  {text}"));
         }
         for hub in &settings.hubs {
             let who = match &settings.tokens {
@@ -164,7 +190,7 @@ impl life::Verb for Serve {
             grouped(total.opened_total),
             grouped(total.messages_received_total),
             grouped(total.deliveries_total + total.private_messages_total),
-            grouped(total.dropped_slow_total + total.dropped_closed_total + total.notes_lost_total),
+            grouped(not_delivered(&total)),
         ));
     }
 }

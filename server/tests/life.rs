@@ -125,3 +125,19 @@ fn help_and_version_go_to_standard_output_with_0() {
         assert!(said.contains(part), "{said}");
     }
 }
+
+#[test]
+fn a_slow_policy_is_said_at_start_and_its_bounds_are_checked() {
+    let flags = ["--slow-policy", "keep-latest", "--outbox-messages-max", "2000", "--outbox-age-max", "2s"];
+    let server = Server::serve(&[&flags[..], &["--outbox-total-max", "64MiB"]].concat());
+    server.process.signal(Signal::INT);
+    let (status, said) = server.process.code();
+    assert_eq!(status, 130, "{said}");
+    assert!(said.contains("slow  keep-latest from 2") && said.contains("64 MiB for all clients"), "{said}");
+    assert!(said.contains(", 2 s without progress"), "{said}");
+    for (flag, value) in [("--slow-policy", "sometimes"), ("--outbox-age-max", "10ms"), ("--outbox-age-max", "2h")] {
+        let (status, said) = Fanfare::start(&["serve", flag, value]).code();
+        assert_ne!(status, 0, "{said}");
+        assert!(said.contains("FF10") && said.contains(flag), "{said}");
+    }
+}

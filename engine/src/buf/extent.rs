@@ -34,9 +34,9 @@ pub struct Extent {
     pub offset: u32,
     /// Length in bytes, never beyond the end of the segment.
     pub len: u32,
-    /// Policy class for slow readers. Extents of different classes never merge.
+    /// Policy class for slow readers. Extents of different classes never merge, nor do those that may be dropped.
     pub class: u8,
-    /// [`Extent::CONTINUES`] or 0.
+    /// [`Extent::CONTINUES`], [`Extent::BEGUN`], or 0.
     pub flags: u8,
     /// Whole hub messages that *end* inside this run (0 for all but the last piece of a split message).
     pub count: u16,
@@ -49,6 +49,11 @@ impl Extent {
     pub const CONTINUES: u8 = 1;
     /// These bytes are a list of extents, [`Extent::BYTES`] each: a message in pieces, in one note.
     pub const LISTED: u8 = 2;
+    /// In an outbox: a part of the message that this run begins with has been sent. It must be finished.
+    pub const BEGUN: u8 = 4;
+    /// The class of messages that may be dropped and have no more to tell. Above it every target has a class of its own.
+    /// A run of these classes is one message, or a piece of one: whoever drops must see where each ends.
+    pub const DROPPABLE: u8 = 2;
     /// Bytes of an extent in a list.
     pub const BYTES: usize = 16;
 
@@ -81,11 +86,29 @@ impl Extent {
         self.len == 0
     }
 
-    /// Whether `next` begins exactly where this run ends, in the same segment and class.
+    /// Whether this is a message, or a piece of one, that a slow reader may have to do without.
+    pub fn may_drop(&self) -> bool {
+        self.class >= Self::DROPPABLE
+    }
+
+    /// The same bytes, to be delivered whatever happens.
+    pub fn undroppable(mut self) -> Self {
+        if self.may_drop() {
+            self.class = 0;
+        }
+        self
+    }
+
+    /// Whether `next` begins exactly where this run ends, in the same segment.
+    pub fn is_followed_by(&self, next: &Extent) -> bool {
+        self.segment == next.segment && self.offset + self.len == next.offset
+    }
+
+    /// Whether both may be one run: the bytes are adjacent, and nobody will have to tell them apart.
     pub fn joins(&self, next: &Extent) -> bool {
-        self.segment == next.segment
-            && self.offset + self.len == next.offset
+        self.is_followed_by(next)
             && self.class == next.class
+            && !self.may_drop()
             && self.count.checked_add(next.count).is_some()
     }
 

@@ -85,6 +85,33 @@ fn name(authority: &str) -> Option<&str> {
     (sound && !host.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit())).then_some(host)
 }
 
+/// What becomes of a client whose socket is full and that goes over its bounds (`Limits::outbox_bytes_max`,
+/// `outbox_messages_max`). Only calls of client methods without a result are ever dropped, whole and unsent: answers,
+/// items of streams, questions, pings and closes are not. A client that takes nothing for `Limits::outbox_age_max_ms`,
+/// or whose bounds are filled by what may not be dropped, is closed under every policy.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SlowPolicy {
+    /// It is closed, and may come back.
+    #[default]
+    Disconnect,
+    /// The oldest calls that wait make room for new ones.
+    DropOldest,
+    /// As soon as its socket is full, a call takes the place of those of the same client method that wait. Of so many
+    /// methods: `hub::shedding::TARGETS_MAX`. What then is over the bounds is closed.
+    KeepLatest,
+}
+
+impl SlowPolicy {
+    /// The name in logs.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Disconnect => "disconnect",
+            Self::DropOldest => "drop-oldest",
+            Self::KeepLatest => "keep-latest",
+        }
+    }
+}
+
 /// How a hub behaves under one path. The defaults are SignalR's.
 #[derive(Clone, Debug)]
 pub struct EndpointOptions {
@@ -129,6 +156,8 @@ pub struct EndpointOptions {
     /// Items of one stream of a client that wait to be fetched (`Context::take_stream`); with one more the client is not
     /// read from until half of them have been fetched. 0 counts as 1. `Limits::held_bytes_max` does the same for their bytes.
     pub stream_buffer_items: u16,
+    /// What becomes of a client that does not keep up.
+    pub slow_policy: SlowPolicy,
     /// Keep the head of the connecting request, for `Context::header`, `cookie` and `query`. Costs its bytes and
     /// about 50 more per connection.
     pub keep_request: bool,
@@ -157,6 +186,7 @@ impl Default for EndpointOptions {
             streams_max: 100,
             upload_streams_max: 100,
             stream_buffer_items: 10,
+            slow_policy: SlowPolicy::default(),
             keep_request: false,
             negotiate_headers: Vec::new(),
         }

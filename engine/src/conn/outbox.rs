@@ -9,6 +9,9 @@
 //! late    more than outbox_soft_bytes owed         sent from the log's pages; no longer read from
 //! over    outbox_bytes_max, runs or age exceeded   the slow policy acts
 //! ```
+//!
+//! On a path whose policy drops messages, what may be dropped stands in the outbox message by message
+//! ([`Extent::DROPPABLE`]); adjacent ones leave in one send all the same.
 
 use crate::buf::segment::Holdings;
 use crate::buf::slab::Slab;
@@ -28,6 +31,8 @@ pub struct Runs {
 const SPARE_QUEUES_MAX: usize = 256;
 /// A kept queue has room for at most so many runs.
 const SPARE_RUNS_MAX: usize = 64;
+/// Runs that one send looks at: adjacent messages that stand apart because they may be dropped are many.
+const SEND_RUNS_MAX: usize = 256;
 
 impl Runs {
     /// At most one queue per connection.
@@ -119,6 +124,72 @@ pub fn push_front(hot: &mut Hot, runs: &mut Runs, holdings: &mut Holdings, run: 
     holdings.hold(run.segment);
 }
 
+/// What becomes of a message that may be dropped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It is taken out.
+    Drop,
+    /// It stays.
+    Keep,
+    /// It stays, and so does everything behind it.
+    Stop,
+}
+
+/// What was taken out of an outbox.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Dropped {
+    /// Whole messages.
+    pub messages: u32,
+    /// Their bytes.
+    pub bytes: u32,
+}
+
+/// Asks `judge` about every whole message that may be dropped, oldest first, and takes out what it says. It is told the
+/// first run of the message, its runs and its bytes. Not asked about: what must be delivered, what is not complete, and
+/// a message of which `begun` says that a part has been sent. No send may be with the kernel.
+pub fn drop_messages(
+    hot: &mut Hot,
+    runs: &mut Runs,
+    holdings: &mut Holdings,
+    begun: impl Fn(&Extent) -> bool,
+    mut judge: impl FnMut(&Extent, usize, u32) -> Verdict,
+) -> Dropped {
+    let mut dropped = Dropped::default();
+    if is_clear(hot) {
+        return dropped;
+    }
+    debug_assert!(!hot.flags.has(Flags::SEND_INFLIGHT));
+    let queue = runs.queue(&mut hot.more);
+    queue.push_front(hot.first);
+    let mut at = 0;
+    while let Some(len) = message_runs(queue, at) {
+        let first = queue[at];
+        let bytes = queue.range(at..at + len).map(|run| run.len).sum();
+        let verdict = match first.may_drop() && !begun(&first) {
+            true => judge(&first, len, bytes),
+            false => Verdict::Keep,
+        };
+        match verdict {
+            Verdict::Drop => {
+                queue.drain(at..at + len).for_each(|run| holdings.release(run.segment));
+                dropped.messages += 1;
+                dropped.bytes += bytes;
+            }
+            Verdict::Keep => at += len,
+            Verdict::Stop => break,
+        }
+    }
+    hot.owed_bytes -= dropped.bytes;
+    next_run(hot, runs);
+    dropped
+}
+
+/// Runs of the message that begins at `at`, if all of it is there.
+fn message_runs(queue: &VecDeque<Extent>, at: usize) -> Option<usize> {
+    let last = queue.range(at..).position(|run| run.flags & Extent::CONTINUES == 0)?;
+    Some(last + 1)
+}
+
 /// Forgets the first `n` bytes owed: they are released. Returns whole messages that ended in them.
 pub fn release(hot: &mut Hot, runs: &mut Runs, holdings: &mut Holdings, mut n: u32) -> u32 {
     debug_assert!(n <= hot.owed_bytes);
@@ -130,8 +201,14 @@ pub fn release(hot: &mut Hot, runs: &mut Runs, holdings: &mut Holdings, mut n: u
         n -= taken;
         if hot.first.is_empty() {
             messages += u32::from(hot.first.count);
+            let continues = hot.first.flags & Extent::CONTINUES != 0;
             holdings.release(hot.first.segment);
             next_run(hot, runs);
+            if continues && !is_clear(hot) {
+                hot.first.flags |= Extent::BEGUN;
+            }
+        } else {
+            hot.first.flags |= Extent::BEGUN;
         }
     }
     messages
@@ -160,21 +237,29 @@ fn next_run(hot: &mut Hot, runs: &mut Runs) {
     }
 }
 
-/// The runs of the next send, at most [`GATHER_MAX`]; returns how many were written to `out`.
+/// The runs of the next send, at most [`GATHER_MAX`]; returns how many were written to `out`. What is adjacent is one
+/// run there, whether it may be dropped or not.
 pub fn next_send(hot: &Hot, runs: &Runs, out: &mut [Extent; GATHER_MAX]) -> usize {
     if is_clear(hot) {
         return 0;
     }
     out[0] = hot.first;
-    let mut count = 1;
+    let mut last = 0;
     if hot.more != 0 {
         let queue = runs.queues.get(hot.more).expect("a queue's handle is live");
-        for (place, run) in out[1..].iter_mut().zip(queue) {
-            *place = *run;
-            count += 1;
+        for run in queue.iter().take(SEND_RUNS_MAX) {
+            if out[last].is_followed_by(run) {
+                out[last].len += run.len;
+                continue;
+            }
+            if last + 1 == GATHER_MAX {
+                break;
+            }
+            last += 1;
+            out[last] = *run;
         }
     }
-    count
+    last + 1
 }
 
 /// Whether any run owed lies in `segment`.
@@ -246,5 +331,92 @@ mod tests {
             clear(&mut hot, &mut runs, &mut holdings);
             assert!(holdings.total() == 0 && runs.is_empty(), "seed {seed}");
         }
+    }
+
+    /// What a client that takes any number of bytes at a time hears of messages of one to three runs, of which some may
+    /// be dropped and some are, at any time: whole messages, in order, and all that may not be dropped.
+    fn dropping(seed: u64, begun: impl Fn(&Extent) -> bool + Copy) -> Result<(), String> {
+        let logs = Logs::new(1, 4 * crate::buf::segment::SEGMENT_BYTES).unwrap();
+        let (mut runs, mut holdings) = (Runs::new(1), Holdings::new(0, &logs));
+        let mut hot = Hot::default();
+        let mut rng = crate::io::sim::Rng::new(seed);
+        // Of each message: its first byte, its length, whether it may be dropped.
+        let (mut said, mut heard): (Vec<(u32, u32, bool)>, Vec<u32>) = (Vec::new(), Vec::new());
+        let (mut offset, mut dropped) = (0, 0);
+        for _ in 0..120 {
+            match rng.below(4) {
+                0 | 1 => {
+                    let (pieces, class) = (1 + rng.below(3) as u32, rng.below(5) as u8);
+                    let start = offset;
+                    for piece in 0..pieces {
+                        let len = 1 + rng.below(20) as u32;
+                        let last = piece + 1 == pieces;
+                        let flags = if last { 0 } else { Extent::CONTINUES };
+                        let run = Extent { class, flags, count: u16::from(last), ..run(offset, len) };
+                        push(&mut hot, &mut runs, &mut holdings, run);
+                        offset += len;
+                    }
+                    said.push((start, offset - start, class >= Extent::DROPPABLE));
+                }
+                2 => {
+                    let n = rng.below(u64::from(hot.owed_bytes) + 1) as u32;
+                    let mut sent = [Extent::default(); GATHER_MAX];
+                    let count = next_send(&hot, &runs, &mut sent);
+                    let bytes = sent[..count].iter().flat_map(|run| run.offset..run.offset + run.len).take(n as usize);
+                    let before = heard.len();
+                    heard.extend(bytes);
+                    release(&mut hot, &mut runs, &mut holdings, (heard.len() - before) as u32);
+                }
+                _ => {
+                    let mut verdicts = || match rng.below(5) {
+                        0 | 1 => Verdict::Drop,
+                        2 | 3 => Verdict::Keep,
+                        _ => Verdict::Stop,
+                    };
+                    let owed_bytes = hot.owed_bytes;
+                    let cut = drop_messages(&mut hot, &mut runs, &mut holdings, begun, |_, _, _| verdicts());
+                    assert_eq!(owed_bytes - cut.bytes, hot.owed_bytes);
+                    dropped += cut.messages;
+                }
+            }
+            let owed: u32 = iter(&hot, &runs).map(|run| run.len).sum();
+            assert_eq!(owed, hot.owed_bytes);
+            assert_eq!(hot.more != 0, run_count(&hot, &runs) > 1);
+        }
+        heard.extend(iter(&hot, &runs).flat_map(|run| run.offset..run.offset + run.len));
+        clear(&mut hot, &mut runs, &mut holdings);
+        assert!(holdings.total() == 0 && runs.is_empty());
+        let mut heard = heard.into_iter().peekable();
+        for (start, len, may_drop) in said {
+            if heard.peek() == Some(&start) {
+                if let Some(at) = (start..start + len).find(|&at| heard.next() != Some(at)) {
+                    return Err(format!("the message at {start} is torn at {at}"));
+                }
+            } else if !may_drop {
+                return Err(format!("the message at {start} is missing"));
+            } else {
+                dropped -= 1;
+            }
+        }
+        assert_eq!((heard.next(), dropped), (None, 0));
+        Ok(())
+    }
+
+    fn is_begun(run: &Extent) -> bool {
+        run.flags & Extent::BEGUN != 0
+    }
+
+    #[test]
+    fn whole_messages_are_dropped_that_may_be_and_nothing_is_torn() {
+        for seed in 1..if cfg!(miri) { 4 } else { 500 } {
+            dropping(seed, is_begun).unwrap_or_else(|error| panic!("seed {seed}: {error}"));
+        }
+    }
+
+    #[test]
+    fn a_message_that_is_dropped_although_it_has_begun_is_noticed() {
+        let seeds = if cfg!(miri) { 20 } else { 500 };
+        let noticed = (1..seeds).find_map(|seed| dropping(seed, |_| false).err());
+        assert!(noticed.is_some_and(|error| error.contains("torn")));
     }
 }

@@ -140,6 +140,8 @@ impl ColdFlags {
     pub const HALF_CLOSE: ColdFlags = ColdFlags(1 << 4);
     /// On the list of connections whose input goes on, for compressed messages that were read and not taken.
     pub const UNREAD_LISTED: ColdFlags = ColdFlags(1 << 5);
+    /// It has lost messages to the slow policy of its path, and its host was told.
+    pub const LOSSY: ColdFlags = ColdFlags(1 << 6);
 }
 
 /// What every delivery reads: one cache line.

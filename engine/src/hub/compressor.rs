@@ -46,7 +46,8 @@ impl Switchboard {
             None => self.append_broadcast(measured, message),
             Some(payload) => {
                 let kind = data_kind(measured.variation().format());
-                self.append_for_many(measured.variation(), encode::message_len(payload.len()), |writer| {
+                let class = self.class_of(message);
+                self.append_for_many((measured.variation(), class), encode::message_len(payload.len()), |writer| {
                     MessageWriter::new_deflated(writer, kind, payload.len()).put(payload);
                 })
             }

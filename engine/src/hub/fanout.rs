@@ -38,6 +38,8 @@ pub struct Fan {
     crowd: Crowd,
     runs: ByVariation<Extent>,
     excluded: (u32, u32),
+    /// Its messages one by one, in [`Fans::parts`]. None where no path has a policy that drops.
+    parts: (u32, u32),
 }
 
 /// What was published in this turn.
@@ -50,6 +52,9 @@ pub struct Fans {
     sealed: bool,
     /// Segments of fans that are with the kernel.
     flying: Vec<SegmentId>,
+    /// Messages that may be dropped, one by one, and those of the fan that is with the kernel.
+    parts: Vec<ByVariation<Extent>>,
+    flying_parts: Vec<ByVariation<Extent>>,
 }
 
 impl Fans {
@@ -71,6 +76,17 @@ impl Fans {
     /// Adds one message for a crowd. `excluded` ascends.
     pub fn record(&mut self, holdings: &mut Holdings, crowd: Crowd, runs: ByVariation<Extent>, excluded: &[Slot]) {
         debug_assert!(excluded.is_sorted());
+        if !runs.0.iter().any(Extent::may_drop) {
+            return self.record_runs(holdings, crowd, runs, excluded);
+        }
+        self.record_runs(holdings, crowd, ByVariation(runs.0.map(Extent::undroppable)), excluded);
+        self.parts.push(runs);
+        if let Some(fan) = self.list.last_mut() {
+            fan.parts.1 = self.parts.len() as u32;
+        }
+    }
+
+    fn record_runs(&mut self, holdings: &mut Holdings, crowd: Crowd, runs: ByVariation<Extent>, excluded: &[Slot]) {
         if self.grow(crowd, &runs, excluded) {
             return;
         }
@@ -82,7 +98,8 @@ impl Fans {
             holdings.hold(run.segment);
         }
         let excluded = (from, self.excluded.len() as u32);
-        self.list.push(Fan { stamp: self.last_stamp, crowd, runs, excluded });
+        let parts = (self.parts.len() as u32, self.parts.len() as u32);
+        self.list.push(Fan { stamp: self.last_stamp, crowd, runs, excluded, parts });
     }
 
     fn grow(&mut self, crowd: Crowd, runs: &ByVariation<Extent>, excluded: &[Slot]) -> bool {
@@ -136,6 +153,18 @@ impl Fans {
             self.flying.extend(fan.runs.0.iter().filter(|run| !run.is_empty()).map(|run| run.segment));
         }
         self.excluded.clear();
+        std::mem::swap(&mut self.parts, &mut self.flying_parts);
+        self.parts.clear();
+    }
+
+    /// Messages of a fan, of which there are `fan.parts`.
+    fn part(&self, index: u32) -> &ByVariation<Extent> {
+        &self.parts[index as usize]
+    }
+
+    /// The messages of the fan that is with the kernel, the last one first.
+    pub(super) fn flying_parts(&self) -> impl Iterator<Item = &ByVariation<Extent>> {
+        self.flying_parts.iter().rev()
     }
 }
 
@@ -175,9 +204,7 @@ impl Switchboard {
             for index in first..self.fans.list.len() {
                 let fan = self.fans.list[index];
                 if in_crowd(&hot, hub, &self.registry, fan.crowd) && !self.fans.excludes(&fan, slot) {
-                    let run = fan.runs[hot.variation];
-                    self.counters.deliveries_total.add(u64::from(run.count));
-                    self.owe(slot, run);
+                    self.owe_fan(slot, &fan);
                 }
             }
         }
@@ -251,8 +278,19 @@ impl Switchboard {
         if has(hot.fan_stamp, fan) || self.fans.excludes(fan, slot) {
             return;
         }
-        let run = fan.runs[hot.variation];
+        self.owe_fan(slot, fan);
+    }
+
+    /// Into its outbox: in one run, or message by message where its policy may drop some.
+    fn owe_fan(&mut self, slot: Slot, fan: &Fan) {
+        let variation = self.slots.hot(slot).variation;
+        let run = fan.runs[variation];
         self.counters.deliveries_total.add(u64::from(run.count));
-        self.owe(slot, run);
+        if fan.parts.0 == fan.parts.1 || !self.may_drop_of(slot) {
+            return self.owe(slot, run);
+        }
+        for index in fan.parts.0..fan.parts.1 {
+            self.owe(slot, self.fans.part(index)[variation]);
+        }
     }
 }

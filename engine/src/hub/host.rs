@@ -6,6 +6,7 @@
 //! never looks inside. What comes back goes through [`Context`]'s targets as a `Payload`, which may be ready-made
 //! for each hub protocol.
 
+use crate::conn::endpoint::SlowPolicy;
 use crate::event::CloseReason;
 use crate::hub::context::Context;
 use crate::hub::streams::wrong_invocation;
@@ -192,6 +193,11 @@ pub trait Host: Send + Sync + 'static {
     /// A client has gone. Sends to it are ignored.
     fn disconnected(&self, cx: &mut Context<'_>, reason: CloseReason);
 
+    /// A client that did not keep up has lost its first messages to this policy. Told once for each connection.
+    fn fell_behind(&self, cx: &mut Context<'_>, policy: SlowPolicy) {
+        let _ = (cx, policy);
+    }
+
     /// Whether the engine lets one client's invocations wait for each other (`parallel_invocations_max`). A host
     /// that forwards to somebody with such a rule of its own says no.
     fn serializes(&self) -> bool {
@@ -280,6 +286,11 @@ pub trait HubHandler: Send + Sync + 'static {
         let _ = (cx, reason);
     }
 
+    /// A client that did not keep up has lost its first messages to the policy of its path. Told once for each connection.
+    fn fell_behind(&self, cx: &mut Context<'_>, policy: SlowPolicy) {
+        let _ = (cx, policy);
+    }
+
     /// How many streams of the client the method takes. Another number is an error (spec 6.4), and the method is not
     /// called. `None`: it sees for itself ([`Invocation::expect_streams`]), as for a method that there is not.
     fn streams_expected(&self, target: &str) -> Option<usize> {
@@ -324,5 +335,9 @@ impl<H: HubHandler> Host for InProcess<H> {
 
     fn disconnected(&self, cx: &mut Context<'_>, reason: CloseReason) {
         self.0.disconnected(cx, reason);
+    }
+
+    fn fell_behind(&self, cx: &mut Context<'_>, policy: SlowPolicy) {
+        self.0.fell_behind(cx, policy);
     }
 }

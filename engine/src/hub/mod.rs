@@ -22,6 +22,7 @@ pub mod registry;
 pub mod replies;
 pub(crate) mod resume;
 pub mod route;
+pub mod shedding;
 pub mod streams;
 pub mod switchboard;
 pub mod uploads;

@@ -31,6 +31,7 @@ use crate::hub::publisher::Mailbox;
 use crate::hub::registry::{Change, GroupError, GroupId, HubId, Registry};
 use crate::hub::resume::{UNNUMBERED, Window};
 use crate::hub::route::Leg;
+use crate::hub::shedding::{Shedding, Targets};
 use crate::hub::streams::Streams;
 use crate::hub::uploads::Uploads;
 use crate::hub::waiting::Waiting;
@@ -82,6 +83,8 @@ pub struct Shared {
     pub keys: Arc<IdKeys>,
     /// Clients that were asked for results.
     pub asked: Asked,
+    /// Classes of client methods, where a path keeps the latest of each.
+    pub targets: Targets,
     /// Who sleeps.
     pub sleepers: Sleepers,
     /// What publishers and other threads want of a shard.
@@ -194,6 +197,7 @@ pub struct Switchboard {
     pub(crate) streams: Streams,
     pub(crate) uploads: Uploads,
     pub(crate) asks: Asks,
+    pub(crate) shedding: Shedding,
     /// Invocations whose answers handles owe.
     pub(super) owed: HashSet<u64>,
     pub(super) owed_serial: u64,
@@ -283,6 +287,7 @@ impl Switchboard {
             streams: Streams::default(),
             uploads: Uploads::default(),
             asks: Asks::default(),
+            shedding: Shedding::new(&shared.endpoints),
             owed: HashSet::new(),
             owed_serial: 0,
             http_waits: HashSet::new(),
@@ -346,13 +351,15 @@ impl Switchboard {
             return;
         }
         let reference = self.reference(slot);
-        let (hot, runs) = self.slots.outbox(slot);
+        let hot = self.slots.hot_mut(slot);
         if run.is_empty() || matches!(hot.state, State::Free | State::Closing) {
             return;
         }
         if outbox::is_clear(hot) {
             hot.progress_tick = tick.0;
         }
+        let run = self.make_room(slot, run);
+        let (hot, runs) = self.slots.outbox(slot);
         // Only of a client whose socket is full can one say that it does not read: what was said in one turn has not
         // been offered to the kernel yet.
         let full = hot.flags.has(Flags::POLL_OUT_ARMED);
@@ -488,18 +495,19 @@ impl Switchboard {
 
     /// Appends a message for many to the log of its variation.
     pub(crate) fn append_broadcast(&mut self, measured: &Measured, message: &Outgoing<'_>) -> Result<Extents, LogFull> {
-        self.append_for_many(measured.variation(), measured.bytes(), |writer| measured.write(message, writer))
+        let class = self.class_of(message);
+        self.append_for_many((measured.variation(), class), measured.bytes(), |writer| measured.write(message, writer))
     }
 
-    /// Appends `len` bytes that are one message to the log of their variation.
+    /// Appends `len` bytes that are one message, of this class, to the log of their variation.
     pub(crate) fn append_for_many(
         &mut self,
-        variation: Variation,
+        (variation, class): (Variation, u8),
         len: usize,
         write: impl FnOnce(&mut LogWriter<'_>),
     ) -> Result<Extents, LogFull> {
         self.reclaim_if_short(len);
-        let result = self.broadcast[variation].append(&mut self.owner, len, 0, write);
+        let result = self.broadcast[variation].append(&mut self.owner, len, class, write);
         self.counters.encodings_total.add(1);
         self.count_append(len, result)
     }
@@ -571,6 +579,7 @@ impl Switchboard {
 
     /// Gives up whoever is over its bounds, and whoever still holds what was to be taken from it.
     pub(crate) fn act_on_slow(&mut self) {
+        self.tell_hosts_of_losses();
         for connection in std::mem::take(&mut self.over) {
             if let Some(slot) = self.resolve(connection) {
                 self.drop_slow(slot);

@@ -158,7 +158,7 @@ impl<I: Io> Shard<I> {
             Err(_) => return self.board.hang_up(slot, CloseReason::Lost),
         };
         let tick = self.board.tick();
-        let (hot, queues) = self.board.slots.outbox(slot);
+        let hot = self.board.slots.hot_mut(slot);
         if matches!(hot.state, State::Free | State::Closing) {
             return;
         }
@@ -167,7 +167,7 @@ impl<I: Io> Shard<I> {
         if outbox::is_clear(hot) {
             hot.progress_tick = tick.0;
         }
-        outbox::push_front(hot, queues, &mut self.board.holdings, rest);
+        self.board.put_back(slot, rest);
         self.wait_for_room(slot);
     }
 
@@ -280,7 +280,9 @@ impl<I: Io> Shard<I> {
         if !hot.flags.has(Flags::LENT) {
             return self.lend(slot);
         }
-        let run = hot.first;
+        let mut runs = [Extent::default(); GATHER_MAX];
+        outbox::next_send(&hot, &self.board.slots.runs, &mut runs);
+        let run = runs[0];
         self.board.logs.mark_lent(run.segment);
         let result = self.io.send_file(slot, run);
         self.board.counters.bytes_sent_total.add(u64::from(result.unwrap_or(0)));

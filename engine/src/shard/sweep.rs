@@ -83,7 +83,9 @@ impl<I: Io> Shard<I> {
         }
         self.give_quiet_log_back();
         self.sweeper.owed_bytes[step] = self.board.owed_bytes(self.step_slots(step));
-        self.board.counters.outbox_bytes.set(self.sweeper.owed_bytes.iter().sum());
+        let owed_bytes = self.sweeper.owed_bytes.iter().sum();
+        self.board.counters.outbox_bytes.set(owed_bytes);
+        self.board.keep_total(owed_bytes);
     }
 
     /// The slots of one step.

@@ -22,10 +22,20 @@ pub(crate) struct Client {
 impl Client {
     /// A client of `/hub` that has shaken hands.
     pub(crate) fn connect(address: SocketAddr) -> Self {
+        let mut client = Self::upgraded(address, "/hub");
+        client.send(&["{\"protocol\":\"json\",\"version\":1}"]);
+        assert_eq!(client.next(), "{}");
+        client
+    }
+
+    /// A client that has a WebSocket of this path and query.
+    pub(crate) fn upgraded(address: SocketAddr, path: &str) -> Self {
         let mut stream = TcpStream::connect(address).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        let request = "GET /hub HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-                       Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+        let request = format!(
+            "GET {path} HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+        );
         stream.write_all(request.as_bytes()).unwrap();
         let mut head = Vec::new();
         while !head.ends_with(b"\r\n\r\n") {
@@ -34,10 +44,7 @@ impl Client {
             head.push(byte[0]);
         }
         assert!(head.starts_with(b"HTTP/1.1 101 "), "{}", String::from_utf8_lossy(&head));
-        let mut client = Self { stream, decoder: Decoder::new(Role::Client), pending: String::new(), ended: false };
-        client.send(&["{\"protocol\":\"json\",\"version\":1}"]);
-        assert_eq!(client.next(), "{}");
-        client
+        Self { stream, decoder: Decoder::new(Role::Client), pending: String::new(), ended: false }
     }
 
     /// These hub messages in one frame.

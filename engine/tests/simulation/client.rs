@@ -1,7 +1,7 @@
 //! A client: what it says, in pieces of any size, and what it makes of what it hears, cut anywhere.
 
 use crate::simulation::deflate::{DEFLATE_BIT, Deflate};
-use crate::simulation::hub::{Books, HEARD, arguments};
+use crate::simulation::hub::{Books, arguments};
 use crate::simulation::ledger::{Aim, Verdict};
 use crate::simulation::methods::QUESTION;
 use crate::simulation::requests::{News, Requests};
@@ -63,7 +63,7 @@ pub(crate) struct Client {
     pub(crate) dismissed: bool,
     /// Bytes that it is about to write.
     pub(crate) output: VecDeque<u8>,
-    /// The server is going: it may say so at any time.
+    /// The server is going, or may give up whoever is slow: it may say so at any time.
     pub(crate) server_goes: bool,
     /// How it speaks and listens, if not on a WebSocket.
     pub(crate) requests: Option<Requests>,
@@ -609,12 +609,12 @@ impl Client {
                 self.books.open().flows.hears_item(which, &item.as_str().expect("text"));
             }
             Message::Invocation { target, arguments, .. } => {
-                assert_eq!(target, HEARD);
                 let word = |index: usize| arguments.get(index).expect("five arguments");
                 let text = |index: usize| word(index).as_str().expect("text").into_owned();
                 let aim = Aim::from_words(&text(0), &text(1));
                 let publisher = word(2).as_u64().expect("a number") as u32;
                 let serial = word(3).as_u64().expect("a number");
+                assert_eq!(target, self.books.open().losses.target(serial));
                 self.books.open().hears(self.number, &aim, publisher, serial, &text(4));
             }
             Message::Completion { invocation_id, outcome } => self.handle_answer(&invocation_id, &outcome),

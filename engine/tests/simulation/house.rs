@@ -4,7 +4,7 @@ use crate::simulation::client::{Client, Stage};
 use crate::simulation::deflate::Deflate;
 use crate::simulation::door::Door;
 use crate::simulation::flows::Over;
-use crate::simulation::hub::{Books, ByQuery, HEARD, Hub, arguments};
+use crate::simulation::hub::{Books, ByQuery, Hub, arguments};
 use crate::simulation::ledger::{Aim, OUTSIDE, Verdict};
 use crate::simulation::methods;
 use crate::simulation::plan::{Act, Plan};
@@ -105,6 +105,8 @@ impl House {
     pub(crate) fn new(plan: Plan) -> Self {
         let books = Books::default();
         books.open().flows.timeout_us = u64::from(plan.limits.client_result_timeout_ms) * 1_000;
+        books.open().losses.policy = plan.endpoint.slow_policy;
+        books.open().losses.in_order = plan.shards == 1;
         let mut world = None;
         let options = HubOptions { endpoint: plan.endpoint.clone() };
         let built = Engine::builder()
@@ -152,6 +154,21 @@ impl House {
             64..83 => self.write_somebody(),
             83..84 => self.world.advance(self.rng.clone().below(2_000)),
             _ => self.act_somehow(),
+        }
+        if self.plan.attentive {
+            self.read_at_once();
+        }
+    }
+
+    /// Whoever is not stalled leaves nothing unread, so that no socket of theirs is ever full.
+    fn read_at_once(&mut self) {
+        for at in 0..self.clients.len() {
+            while self.clients[at].stage != Stage::Gone && !self.clients[at].stalled {
+                if self.world.peer_unread_bytes(self.clients[at].peer) == 0 {
+                    break;
+                }
+                self.read(at);
+            }
         }
     }
 
@@ -203,7 +220,7 @@ impl House {
 
     /// The client takes some of what has arrived, and looks whether that was all.
     pub(crate) fn read(&mut self, at: usize) -> bool {
-        self.clients[at].server_goes = self.ending;
+        self.clients[at].server_goes = self.ending || self.plan.reasons.contains(&CloseReason::SlowClient);
         let posts = self.read_post(at);
         if self.clients[at].requests.is_some() && self.clients[at].stage == Stage::Gone {
             self.hang_up_if_gone(at);
@@ -376,6 +393,11 @@ impl House {
         client.ask_in();
         client.shake_hands(&mut self.rng);
         client.rude = self.rng.chance(200);
+        // Between two polls a client is behind as one that does not read.
+        let polls = client.requests.as_ref().is_some_and(|requests| requests.carrier == Carrier::Polls);
+        if polls || !self.plan.attentive {
+            self.books.open().losses.behind.insert(number);
+        }
         self.clients.push(client);
     }
 
@@ -398,6 +420,9 @@ impl House {
 
     pub(crate) fn stall(&mut self, at: usize, stalled: bool) {
         self.clients[at].stalled = stalled;
+        if stalled {
+            self.books.open().losses.behind.insert(self.clients[at].number);
+        }
         self.world.set_stalled(self.clients[at].peer, stalled);
     }
 
@@ -564,7 +589,8 @@ impl House {
         let serial = self.books.open().next_serial(publisher);
         self.books.open().says(publisher, serial, Aim::All, bytes);
         let values = arguments(&Aim::All, publisher, serial, bytes);
-        match self.publishers[shard].all("hub").send(HEARD, &Payload::Values(&values)) {
+        let target = self.books.open().losses.target(serial);
+        match self.publishers[shard].all("hub").send(target, &Payload::Values(&values)) {
             Ok(()) => {}
             Err(PublishError::Full) => {
                 self.mailbox_full += 1;

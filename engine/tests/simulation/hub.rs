@@ -5,13 +5,10 @@ use crate::simulation::ledger::{Aim, FLOOD, Ledger, PACED, Verdict};
 use crate::simulation::methods;
 use fanfare_engine::{
     Answer, Authenticator, CloseReason, ConnectRequest, Context, HandlerError, HubHandler, Identity, Invocation,
-    Payload, PublishError, Refusal, Value,
+    Payload, PublishError, Refusal, SlowPolicy, Value,
 };
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-
-/// The method that clients are called with.
-pub(crate) const HEARD: &str = "m";
 
 /// The ledger, as the handler and the house share it.
 #[derive(Clone, Debug, Default)]
@@ -54,6 +51,10 @@ impl HubHandler for Hub {
 
     fn disconnected(&self, cx: &mut Context<'_>, _: CloseReason) {
         self.0.open().goes(client(cx));
+    }
+
+    fn fell_behind(&self, cx: &mut Context<'_>, policy: SlowPolicy) {
+        self.0.open().falls_behind(client(cx), policy);
     }
 
     fn streams_expected(&self, target: &str) -> Option<usize> {
@@ -109,7 +110,8 @@ impl Hub {
         let (publisher, serial) = (call.arg(2)?.as_u64()? as u32, call.arg(3)?.as_u64()?);
         let bytes = call.arg(4)?.as_str()?.len();
         self.0.open().says(publisher, serial, aim.clone(), bytes);
-        let result = send(&self.0, cx, &aim, &Payload::Raw(call.arguments()));
+        let target = self.0.open().losses.target(serial);
+        let result = send(&self.0, cx, &aim, target, &Payload::Raw(call.arguments()));
         self.rule(publisher, serial, &result);
         result.map(|()| Answer::Void).map_err(|error| HandlerError::Hub(error.to_string()))
     }
@@ -129,7 +131,8 @@ impl Hub {
             let serial = self.0.open().next_serial(publisher);
             self.0.open().says(publisher, serial, Aim::All, bytes);
             let values = arguments(&Aim::All, publisher, serial, bytes);
-            let result = cx.all().send(HEARD, &Payload::Values(&values));
+            let target = self.0.open().losses.target(serial);
+            let result = cx.all().send(target, &Payload::Values(&values));
             self.rule(publisher, serial, &result);
         }
         Ok(Answer::Void)
@@ -148,16 +151,22 @@ impl Hub {
     }
 }
 
-fn send(books: &Books, cx: &mut Context<'_>, aim: &Aim, payload: &Payload<'_>) -> Result<(), PublishError> {
+fn send(
+    books: &Books,
+    cx: &mut Context<'_>,
+    aim: &Aim,
+    target: &str,
+    payload: &Payload<'_>,
+) -> Result<(), PublishError> {
     let id = |client: &u32| books.open().id_of(*client);
     match aim {
-        Aim::All => cx.all().send(HEARD, payload),
-        Aim::Others => cx.others().send(HEARD, payload),
-        Aim::Group(name) => cx.group(name).send(HEARD, payload),
-        Aim::RestOfGroup(name) => cx.others_in_group(name).send(HEARD, payload),
-        Aim::User(name) => cx.user_named(name).send(HEARD, payload),
-        Aim::One(client) => cx.connection(&id(client)).send(HEARD, payload),
-        Aim::Except(client) => cx.all_except(&[&id(client)]).send(HEARD, payload),
+        Aim::All => cx.all().send(target, payload),
+        Aim::Others => cx.others().send(target, payload),
+        Aim::Group(name) => cx.group(name).send(target, payload),
+        Aim::RestOfGroup(name) => cx.others_in_group(name).send(target, payload),
+        Aim::User(name) => cx.user_named(name).send(target, payload),
+        Aim::One(client) => cx.connection(&id(client)).send(target, payload),
+        Aim::Except(client) => cx.all_except(&[&id(client)]).send(target, payload),
     }
 }
 
@@ -168,7 +177,8 @@ fn pace(books: &Books, cx: &mut Context<'_>, count: u64, bytes: usize) {
     let serial = books.open().next_serial(publisher);
     books.open().says(publisher, serial, Aim::One(who), bytes);
     let values = arguments(&Aim::One(who), publisher, serial, bytes);
-    if cx.caller().send(HEARD, &Payload::Values(&values)).is_err() {
+    let target = books.open().losses.target(serial);
+    if cx.caller().send(target, &Payload::Values(&values)).is_err() {
         books.open().ruled(publisher, serial, Verdict::Failed);
     }
     let books = books.clone();

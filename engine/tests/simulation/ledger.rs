@@ -4,11 +4,14 @@
 //! each message and client that gives two answers: whether the client *may* hear it, and whether it *must*, should
 //! it hear anything later of the same publisher, or stay to the end. Within the publisher's shard both are the same;
 //! for other shards a note is under way, so who comes or leaves meanwhile may or may not hear.
+//!
+//! Under a slow policy that drops, a client that has ever been behind may miss messages, but never the newest: of all, or
+//! of each client method. Everybody else still hears everything.
 
 use crate::simulation::filler::filler;
 use crate::simulation::flows::Flows;
-use fanfare_engine::ReplyHandle;
-use std::collections::BTreeMap;
+use fanfare_engine::{ReplyHandle, SlowPolicy};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Whom a message is for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -93,6 +96,37 @@ pub(crate) const PACED: u32 = 1 << 21;
 /// See [`FLOOD`].
 pub(crate) const OUTSIDE: u32 = 1 << 22;
 
+/// What a slow policy may keep from whom.
+#[derive(Debug, Default)]
+pub(crate) struct Losses {
+    pub(crate) policy: SlowPolicy,
+    /// Messages come from one shard, in the order of the ledger: which is the newest is certain.
+    pub(crate) in_order: bool,
+    /// Clients that have been behind.
+    pub(crate) behind: BTreeSet<u32>,
+    /// Clients whose host was told that they have missed something.
+    told: BTreeSet<u32>,
+    /// What each client has heard of each publisher.
+    heard: BTreeSet<(u32, u32, u64)>,
+}
+
+impl Losses {
+    fn may_miss(&self, client: u32) -> bool {
+        self.policy != SlowPolicy::Disconnect && self.behind.contains(&client)
+    }
+
+    /// The client method that a message calls.
+    pub(crate) fn target(&self, serial: u64) -> &'static str {
+        match self.policy {
+            SlowPolicy::Disconnect => TARGETS[0],
+            _ => TARGETS[(serial % TARGETS.len() as u64) as usize],
+        }
+    }
+}
+
+/// The methods that clients are called with.
+const TARGETS: [&str; 3] = ["m", "n", "another"];
+
 /// What has happened, and what was heard of it.
 #[derive(Debug, Default)]
 pub(crate) struct Ledger {
@@ -105,6 +139,8 @@ pub(crate) struct Ledger {
     promised: BTreeMap<u32, u64>,
     /// The last message of each publisher that each client has heard.
     heard: BTreeMap<(u32, u32), u64>,
+    /// What may be missing.
+    pub(crate) losses: Losses,
     /// Answers that somebody owes.
     pub(crate) pending: Vec<(ReplyHandle, String)>,
     /// Streams and questions.
@@ -263,7 +299,8 @@ impl Ledger {
         let last = self.heard.get(&(client, publisher)).copied().unwrap_or(0);
         assert!(serial > last, "client {client} hears {publisher}/{serial} after {last}");
         assert!(text == filler(publisher, serial, said.bytes), "client {client}: wrong bytes in {publisher}/{serial}");
-        if let Some(gap) = self.missing(client, publisher, serial) {
+        self.losses.heard.insert((client, publisher, serial));
+        if let Some(gap) = self.missing(client, publisher, serial).filter(|_| !self.losses.may_miss(client)) {
             panic!("client {client} hears {publisher}/{serial} but not {gap}: {:?}", self.said[&(publisher, gap)]);
         }
         self.heard.insert((client, publisher), serial);
@@ -273,8 +310,43 @@ impl Ledger {
     /// Everything that was said to `client` by `publisher` up to `serial` must have been heard by now.
     pub(crate) fn is_complete_up_to(&self, client: u32, publisher: u32, serial: u64) -> Result<(), String> {
         match self.missing(client, publisher, serial + 1) {
+            Some(_) if self.losses.may_miss(client) => Ok(()),
             Some(gap) => {
                 Err(format!("client {client} never hears {publisher}/{gap}: {:?}", self.said[&(publisher, gap)]))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// A client of this number has missed something for the first time.
+    pub(crate) fn falls_behind(&mut self, client: u32, policy: SlowPolicy) {
+        assert_eq!(policy, self.losses.policy);
+        assert!(self.losses.may_miss(client), "client {client} has missed something and was never behind");
+        assert!(self.losses.told.insert(client), "client {client} falls behind for the first time, again");
+    }
+
+    /// Whatever the policy has dropped, the newest message was heard by now; with `KeepLatest`, the newest for each method.
+    fn has_the_newest(&self, client: u32) -> Result<(), String> {
+        if !self.losses.in_order || !self.losses.may_miss(client) {
+            return Ok(());
+        }
+        let mut newest: BTreeMap<&str, (u64, u32, u64)> = BTreeMap::new();
+        for (&(publisher, serial), said) in &self.said {
+            let kind = match self.losses.policy {
+                SlowPolicy::KeepLatest => self.losses.target(serial),
+                _ => "",
+            };
+            let last = newest.entry(kind).or_default();
+            if self.must(client, publisher, said) && said.at > last.0 {
+                *last = (said.at, publisher, serial);
+            }
+        }
+        let mut missing = newest
+            .into_values()
+            .filter(|&(at, publisher, serial)| at > 0 && !self.losses.heard.contains(&(client, publisher, serial)));
+        match missing.next() {
+            Some((_, publisher, serial)) => {
+                Err(format!("client {client} never hears {publisher}/{serial}, the newest"))
             }
             None => Ok(()),
         }
@@ -288,6 +360,7 @@ impl Ledger {
             return Err(format!("client {client} was promised {promised:?} messages at its pace and got {said:?}"));
         }
         self.flows.is_complete(client)?;
+        self.has_the_newest(client)?;
         let mut publishers: Vec<u32> = self.said.keys().map(|(publisher, _)| *publisher).collect();
         publishers.dedup();
         publishers.into_iter().try_for_each(|publisher| self.is_complete_up_to(client, publisher, u64::MAX - 1))

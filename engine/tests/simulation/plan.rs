@@ -94,6 +94,8 @@ pub(crate) struct Plan {
     pub(crate) bytes: u64,
     /// The most that a client writes or reads at once.
     pub(crate) gulp: u64,
+    /// Whoever is not stalled reads at once all that comes.
+    pub(crate) attentive: bool,
     /// Why the server may end a connection that has done nothing wrong.
     pub(crate) reasons: &'static [CloseReason],
 }
@@ -138,6 +140,7 @@ impl Plan {
             bytes_min: 0,
             bytes: 120,
             gulp: 4_000,
+            attentive: false,
             reasons: &[],
         }
     }

@@ -3,7 +3,7 @@
 use crate::simulation::client::Client;
 use crate::simulation::house::{House, Tally};
 use crate::simulation::plan::{Act, Plan};
-use fanfare_engine::CloseReason;
+use fanfare_engine::{CloseReason, SlowPolicy};
 use std::time::Duration;
 
 /// A house that plays its plan to the end.
@@ -202,6 +202,92 @@ pub(crate) fn late_readers_are_heard_before_they_have_caught_up(seed: u64) -> Ta
     assert!(house.owed_bytes() > 0, "it has caught up: this run shows nothing");
     assert!(house.world.peer_drained(peer), "it owes {} bytes and is not heard", house.owed_bytes());
     house.finish()
+}
+
+/// Some read at once, and hear everything; some do not read for long, and lose what their path's policy says. Nobody is
+/// closed for it.
+pub(crate) fn the_oldest_is_dropped(seed: u64) -> Tally {
+    play(behind(seed, SlowPolicy::DropOldest))
+}
+
+pub(crate) fn the_latest_is_kept(seed: u64) -> Tally {
+    play(behind(seed, SlowPolicy::KeepLatest))
+}
+
+pub(crate) fn behind(seed: u64, policy: SlowPolicy) -> Plan {
+    let mut plan = Plan::calm(seed).shards(1 + (seed % 3) as usize / 2);
+    plan = plan.also(40, Act::Flood(6)).also(3, Act::Stall).also(1, Act::Resume).also(2, Act::Arrive);
+    plan = plan.also(1, Act::Vanish).also(1, Act::Goodbye);
+    plan.endpoint.slow_policy = policy;
+    plan.attentive = true;
+    // Much more than is said in one turn.
+    plan.world.send_buffer_bytes = 40_000..=40_000;
+    plan.buffers = (16, 128);
+    plan.clients_max = 10;
+    plan.limits.outbox_bytes_max = 5_000 + (seed % 7) as usize * 1_000;
+    plan.limits.outbox_messages_max = if seed.is_multiple_of(2) { 12 } else { 1_000 };
+    // In half of the runs from the log's pages.
+    plan.limits.outbox_soft_bytes = 1_500;
+    plan.limits.send_file_bytes_min = if seed % 4 < 2 { 0 } else { 400 };
+    (plan.bytes_min, plan.bytes) = (100, 500);
+    plan.steps = 1_200;
+    plan
+}
+
+/// Every socket is full again and again, in the middle of any message, and polls come when they like.
+pub(crate) fn messages_are_dropped_in_a_rough_world(seed: u64) -> Tally {
+    play(dropped_anywhere(seed))
+}
+
+pub(crate) fn dropped_anywhere(seed: u64) -> Plan {
+    let mut plan = Plan::rough(seed).shards(1 + (seed % 2) as usize).churn().downs().questions();
+    plan = plan.also(6, Act::Flood(4)).also(2, Act::Stall).also(2, Act::Resume).also(1, Act::Ask("Soon"));
+    if seed.is_multiple_of(3) {
+        plan = without_websockets(plan);
+    }
+    let policies = [SlowPolicy::DropOldest, SlowPolicy::KeepLatest];
+    plan.endpoint.slow_policy = policies[seed as usize / 2 % 2];
+    plan.endpoint.streams_max = u16::MAX;
+    plan.world.send_buffer_bytes = 20..=700;
+    plan.limits.stream_items_max = 4;
+    plan.limits.outbox_bytes_max = 2_500;
+    plan.limits.outbox_messages_max = 4 + (seed % 20) as usize;
+    plan.limits.outbox_soft_bytes = 700;
+    plan.limits.send_file_bytes_min = if seed.is_multiple_of(4) { 0 } else { 200 };
+    plan.bytes = 300;
+    plan.steps = 600;
+    // What may not be dropped still has its bound.
+    plan.reasons = &[CloseReason::SlowClient];
+    plan
+}
+
+/// Large messages, in pieces over several segments: dropped whole or heard whole.
+pub(crate) fn large_messages_are_dropped_whole(seed: u64) -> Tally {
+    let mut plan = Plan::calm(seed);
+    plan = plan.only(&[(8, Act::Flood(2)), (2, Act::Stall), (2, Act::Resume), (10, Act::PingHub)]);
+    plan.endpoint.slow_policy = [SlowPolicy::DropOldest, SlowPolicy::KeepLatest][seed as usize % 2];
+    plan.world.send_buffer_bytes = 30_000..=400_000;
+    plan.world.short_send = 300;
+    plan.limits.log_bytes_max = 32 << 20;
+    plan.limits.outbox_bytes_max = 1_500_000;
+    plan.limits.send_file_bytes_min = if seed % 4 < 2 { 0 } else { 16 << 10 };
+    plan.clients = 3;
+    plan.steps = 120;
+    (plan.bytes_min, plan.bytes) = (50_000, 400_000);
+    plan.gulp = 500_000;
+    plan.reasons = &[CloseReason::SlowClient];
+    play(plan)
+}
+
+/// What all clients together may owe is far less than what each may: whoever owes most loses first.
+pub(crate) fn all_clients_together_owe_too_much(seed: u64) -> Tally {
+    let policies = [SlowPolicy::Disconnect, SlowPolicy::DropOldest, SlowPolicy::KeepLatest];
+    let mut plan = behind(seed, policies[seed as usize % 3]).also(1, Act::Pause(120));
+    plan.limits.outbox_bytes_max = 1 << 20;
+    plan.limits.outbox_messages_max = 4_000;
+    plan.limits.outbox_total_bytes_max = 6_000;
+    plan.reasons = &[CloseReason::SlowClient];
+    play(plan)
 }
 
 pub(crate) fn resets_in_mid_frame(seed: u64) -> Tally {

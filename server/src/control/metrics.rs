@@ -17,7 +17,7 @@ const fn gauge(name: &'static str, labels: &'static [&'static str], help: &'stat
 type Plain = (Metric, fn(&ShardMetrics) -> u64);
 
 /// Summed over the shards.
-static SUMMED: [Plain; 27] = [
+static SUMMED: [Plain; 29] = [
     (gauge("fanfare_sockets", &[], "Open sockets of the public listener, hub connections or not."), |m| m.sockets_open),
     (counter("fanfare_sockets_accepted_total", &[], "Sockets accepted."), |m| m.accepted_total),
     (counter("fanfare_connections_resumed_total", &[], "Connections that went on with another WebSocket."), |m| {
@@ -85,6 +85,17 @@ static SUMMED: [Plain; 27] = [
         m.outbox_bytes
     }),
     (gauge("fanfare_slow_connections", &[], "Connections that are late now."), |m| m.slow_connections),
+    (counter("fanfare_lossy_connections_total", &[], "Connections that have lost messages to the slow policy."), |m| {
+        m.lossy_connections_total
+    }),
+    (
+        counter(
+            "fanfare_outbox_total_closed_total",
+            &[],
+            "Connections closed because all clients together were owed too much.",
+        ),
+        |m| m.total_closed_total,
+    ),
     (gauge("fanfare_groups", &[], "Groups and users with members, counted on each core that has some."), |m| m.groups),
     (counter("fanfare_log_bytes_written_total", &[], "Bytes written to the broadcast log."), |m| {
         m.log_bytes_written_total
@@ -187,6 +198,8 @@ pub(crate) fn render(facts: &Facts<'_>) -> String {
         .sample(&["ping"], total.pings_sent_total);
     page.family(&DROPPED)
         .sample(&["slow_closed"], total.dropped_slow_total)
+        .sample(&["oldest"], total.dropped_oldest_total)
+        .sample(&["conflated"], total.conflated_total)
         .sample(&["closed"], total.dropped_closed_total)
         .sample(&["core_queue"], total.notes_lost_total);
     per_core(&mut page, &facts.engine.shards);
