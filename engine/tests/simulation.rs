@@ -107,7 +107,7 @@ scenarios! {
     };
     lost_websockets_are_resumed: |t: &Tally| t.heard > 0 && t.metrics.resumed_total > 100;
     streams_and_questions_are_resumed: |t: &Tally| {
-        t.items_heard > 0 && t.items_came > 0 && t.results > 0 && t.metrics.resumed_total > 100
+        t.items_heard > 0 && t.items_came > 0 && t.results > 0 && t.metrics.resumed_total > 50
     };
     streams_and_questions_over_requests: |t: &Tally| {
         t.items_heard > 0 && t.items_came > 0 && t.results > 0 && t.metrics.adopted_total > 0

@@ -7,9 +7,8 @@ use fanfare_engine::{
     Answer, Context, EndpointOptions, Engine, HubHandler, HubOptions, Invocation, Limits, Payload, Publisher,
     ShardMetrics, SlowPolicy, Value,
 };
-use hub_support::{Client, PATIENCE, call, result, wait_until};
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use hub_support::{Client, call, negotiate, result, wait_until};
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
 /// What a session may have sent and not acknowledged.
@@ -77,20 +76,6 @@ impl House {
 
 fn heard(target: &str, n: i64, text: &str) -> String {
     format!("{{\"type\":1,\"target\":\"{target}\",\"arguments\":[{n},\"{text}\"]}}")
-}
-
-/// What negotiate gives a client that would like to resume.
-fn negotiate(address: SocketAddr) -> String {
-    let mut stream = TcpStream::connect(address).unwrap();
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    let query = "negotiateVersion=1&useStatefulReconnect=true";
-    let request =
-        format!("POST /hub/negotiate?{query} HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
-    stream.write_all(request.as_bytes()).unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
-    let token = answer.split("\"connectionToken\":\"").nth(1).unwrap_or_else(|| panic!("{answer}"));
-    token.split('"').next().unwrap().to_owned()
 }
 
 /// What has gone into the window has its number and comes again; what waits behind it is conflated, and has none yet.

@@ -216,6 +216,7 @@ impl Switchboard {
         self.hear(session, bytes);
         if self.slots.hot(session).flags.has(Flags::PAUSED) && self.carriers.contains_key(&socket) {
             self.slots.hot_mut(socket).flags.set(Flags::PAUSED);
+            self.make_dirty(session);
         }
     }
 
@@ -252,7 +253,13 @@ impl Switchboard {
 
     /// With the flush: what the session is owed goes to its carrier.
     pub(crate) fn tell_carrier(&mut self, session: Slot, socket: Slot) {
-        let bytes_max = self.options(session).map_or(0, |options| options.resume_bytes_max);
+        let mut bytes_max = self.options(session).map_or(0, |options| options.resume_bytes_max);
+        // A client that is not read from cannot be heard acknowledging, and what it would have to take first is what it
+        // is waited for with: the window is widened until it is read from again.
+        let deaf = self.slots.hot(session).flags.has(Flags::PAUSED);
+        if deaf {
+            bytes_max = bytes_max.max(self.limits.outbox_bytes_max);
+        }
         let mut torn = false;
         let mut waits = false;
         loop {
@@ -273,6 +280,10 @@ impl Switchboard {
             self.owe(socket, run);
             let (hot, queues) = self.slots.outbox(session);
             outbox::release(hot, queues, &mut self.holdings, run.len);
+        }
+        if waits && deaf {
+            // Neither side can go on.
+            return self.hang_up(session, CloseReason::SlowClient);
         }
         if waits {
             return self.slots.hot_mut(session).flags.set(Flags::POLL_OUT_ARMED);

@@ -119,6 +119,20 @@ impl Client {
     }
 }
 
+/// The connection token for a client of `/hub` that would like to resume.
+pub(crate) fn negotiate(address: SocketAddr) -> String {
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let query = "negotiateVersion=1&useStatefulReconnect=true";
+    let request =
+        format!("POST /hub/negotiate?{query} HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    let token = answer.split("\"connectionToken\":\"").nth(1).unwrap_or_else(|| panic!("{answer}"));
+    token.split('"').next().unwrap().to_owned()
+}
+
 pub(crate) fn call(id: &str, method: &str, arguments: &str) -> String {
     format!("{{\"type\":1,\"invocationId\":\"{id}\",\"target\":\"{method}\",\"arguments\":[{arguments}]}}")
 }
