@@ -150,7 +150,7 @@ fn build(options: &Options, tokens: &Tokens) -> Builder {
         .endpoint("/testhub-large", HUB, EndpointOptions { message_bytes_max: LARGE_MESSAGE_BYTES_MAX, ..common() })
         .endpoint("/testhub-fast", HUB, fast)
         .endpoint("/authorizedhub", HUB, EndpointOptions { detailed_errors: false, ..common() })
-        .echo("/ws-echo", EchoOptions { message_bytes_max: ECHO_MESSAGE_BYTES_MAX })
+        .echo("/ws-echo", EchoOptions { message_bytes_max: ECHO_MESSAGE_BYTES_MAX, ..EchoOptions::default() })
         .authenticator("/authorizedhub", tokens.required())
         .http(endpoints::Endpoints);
     for open in ["/testhub", "/testhub-nowebsockets", "/testhub-large", "/testhub-fast"] {

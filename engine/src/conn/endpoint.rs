@@ -165,11 +165,13 @@ impl Default for EndpointOptions {
 pub struct EchoOptions {
     /// Bytes of one message. It is returned as it comes, so it costs no memory beyond the outbox.
     pub message_bytes_max: usize,
+    /// Milliseconds without a message or a ping after which it is closed. 0: never.
+    pub idle_timeout_ms: u32,
 }
 
 impl Default for EchoOptions {
     fn default() -> Self {
-        Self { message_bytes_max: 64 << 20 }
+        Self { message_bytes_max: 64 << 20, idle_timeout_ms: 300_000 }
     }
 }
 

@@ -3,6 +3,7 @@
 use crate::buf::slab::Slab;
 use fanfare_protocol::http::body::BodyDecoder;
 use fanfare_protocol::http::head::HeadEnd;
+use fanfare_protocol::hub::session::Tick;
 use fanfare_protocol::ws::decoder::{Decoder, Role};
 
 /// What a connection is in the middle of.
@@ -20,6 +21,8 @@ pub struct Partial {
     pub body: Option<Box<Body>>,
     /// A message that is being returned while it still comes in.
     pub echo: Option<Box<EchoMessage>>,
+    /// Since when a message of a WebSocket is under way, if one is.
+    pub since: Option<Tick>,
 }
 
 /// How much of a message has gone back.
@@ -74,6 +77,7 @@ impl Default for Partial {
             held: Vec::new(),
             body: None,
             echo: None,
+            since: None,
         }
     }
 }
@@ -86,6 +90,11 @@ impl Partial {
             && self.held.is_empty()
             && self.body.is_none()
             && self.echo.is_none()
+    }
+
+    /// Whether a message has begun and not ended. What waits for its turn is whole.
+    pub fn is_unfinished(&self) -> bool {
+        !self.decoder.at_rest() || !self.bytes.is_empty() || self.echo.is_some()
     }
 
     /// Heap bytes.
@@ -166,6 +175,11 @@ impl Partials {
                 self.spare.push(partial);
             }
         }
+    }
+
+    /// The time of what `handle` names, to change.
+    pub fn since_mut(&mut self, handle: u32) -> Option<&mut Option<Tick>> {
+        self.slab.get_mut(handle).map(|partial| &mut partial.since)
     }
 
     /// Looks at it without taking it.

@@ -138,6 +138,8 @@ impl ColdFlags {
     pub const NEGOTIATED: ColdFlags = ColdFlags(1 << 3);
     /// Our direction ends as soon as everything is sent; then the peer's end is awaited. Its input is not looked at.
     pub const HALF_CLOSE: ColdFlags = ColdFlags(1 << 4);
+    /// Counted among those whose hub handshake is awaited.
+    pub const PENDING: ColdFlags = ColdFlags(1 << 5);
 }
 
 /// What every delivery reads: one cache line.
