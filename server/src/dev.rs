@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use fanfare_engine::{CoreSet, Origins, Transports};
+use fanfare_engine::{CoreSet, Limits, Origins, Transports};
 
 use crate::cli::{DevArgs, distinct};
 use crate::control::rt::Sender;
@@ -41,9 +41,8 @@ pub(crate) fn run(args: &DevArgs, started: Instant) -> Result<ExitCode, Failure>
         resumable: true,
         user_by_query: true,
         demo: true,
-        connections_max: None,
+        limits: Limits::default(),
         message_bytes_max: MESSAGE_BYTES_MAX,
-        outbox_bytes_max: None,
         drain_period: DRAIN_PERIOD,
         tokens: None,
     };

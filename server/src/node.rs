@@ -105,12 +105,10 @@ pub(crate) struct Settings {
     pub(crate) user_by_query: bool,
     /// Whether the demo pages are served.
     pub(crate) demo: bool,
-    /// Client connections at once, if bounded.
-    pub(crate) connections_max: Option<u32>,
+    /// Every bound.
+    pub(crate) limits: Limits,
     /// Bytes of a client's message.
     pub(crate) message_bytes_max: usize,
-    /// Bytes owed to one client, if not the engine's default.
-    pub(crate) outbox_bytes_max: Option<usize>,
     /// Time for a clean end.
     pub(crate) drain_period: Duration,
     /// Whose tokens are good; `None`: nobody needs one.
@@ -295,13 +293,6 @@ pub(crate) fn hub_path(hub: &str) -> String {
 }
 
 fn builder(settings: &Settings, phase: &Arc<SharedPhase>, tokens: Option<&Tokens>) -> Builder {
-    let mut limits = Limits::default();
-    if let Some(connections_max) = settings.connections_max {
-        limits.connections_max = connections_max as usize;
-    }
-    if let Some(outbox_bytes_max) = settings.outbox_bytes_max {
-        limits.outbox_bytes_max = outbox_bytes_max;
-    }
     let endpoint = EndpointOptions {
         message_bytes_max: settings.message_bytes_max,
         transports: settings.transports,
@@ -310,7 +301,8 @@ fn builder(settings: &Settings, phase: &Arc<SharedPhase>, tokens: Option<&Tokens
         close_on_expiry: settings.tokens.as_ref().is_some_and(|tokens| tokens.close_on_expiry),
         ..EndpointOptions::default()
     };
-    let mut builder = Engine::builder().cores(settings.cores.clone()).limits(limits).http(Public::new(phase));
+    let mut builder =
+        Engine::builder().cores(settings.cores.clone()).limits(settings.limits.clone()).http(Public::new(phase));
     if let Some(shards) = settings.shards {
         builder = builder.shards(usize::from(shards));
     }

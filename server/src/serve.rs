@@ -5,9 +5,9 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use fanfare_engine::auth::{Algorithm, Audience, ClaimPath, TokenRules};
-use fanfare_engine::{CoreSet, Origins, Transports};
+use fanfare_engine::{CoreSet, Limits, Origins, Transports, UplinkOver};
 
-use crate::cli::{AuthArgs, Carrier, SecretAlgorithm, ServeArgs, Switch, distinct};
+use crate::cli::{AuthArgs, Carrier, LimitArgs, Over, SecretAlgorithm, ServeArgs, Switch, distinct};
 use crate::control::rt::Sender;
 use crate::failure::{Code, Failure};
 use crate::keyring::{Anonymous, KeyFiles, TokenSettings};
@@ -38,13 +38,47 @@ pub(crate) fn run(args: &ServeArgs, started: Instant) -> Result<ExitCode, Failur
         resumable: args.stateful_reconnect == Switch::On,
         user_by_query: false,
         demo: false,
-        connections_max: args.connections_max,
+        limits: limits(args),
         message_bytes_max: args.message_size_max,
-        outbox_bytes_max: args.outbox_max,
         drain_period: args.drain_period,
         tokens: token_settings(&args.auth, &args.hubs)?,
     };
     life::run(settings, &mut Serve { started }).map(End::exit_code)
+}
+
+/// The engine's limits, where a flag does not say otherwise.
+fn limits(args: &ServeArgs) -> Limits {
+    let default = Limits::default();
+    let LimitArgs {
+        connect_rate,
+        negotiate_rate,
+        handshakes_max,
+        connections_per_user,
+        connections_per_address,
+        ref trusted_proxies,
+        uplink_messages,
+        uplink_bytes,
+        uplink_over,
+        message_timeout,
+    } = args.limits;
+    Limits {
+        connections_max: args.connections_max.map_or(default.connections_max, |max| max as usize),
+        outbox_bytes_max: args.outbox_max.unwrap_or(default.outbox_bytes_max),
+        connect_rate: connect_rate.unwrap_or(default.connect_rate),
+        negotiate_rate: negotiate_rate.unwrap_or(default.negotiate_rate),
+        handshakes_pending_max: handshakes_max.map_or(default.handshakes_pending_max, |max| max as usize),
+        connections_per_user_max: connections_per_user.unwrap_or(default.connections_per_user_max),
+        connections_per_address_max: connections_per_address.unwrap_or(default.connections_per_address_max),
+        trusted_proxies: trusted_proxies.clone(),
+        uplink_messages_rate: uplink_messages.unwrap_or(default.uplink_messages_rate),
+        uplink_bytes_rate: uplink_bytes.unwrap_or(default.uplink_bytes_rate),
+        uplink_over: match uplink_over {
+            Over::Wait => UplinkOver::Wait,
+            Over::Close => UplinkOver::Close,
+        },
+        message_timeout_ms: message_timeout.map_or(default.message_timeout_ms, |timeout| timeout.as_millis() as u32),
+        ..default
+    }
 }
 
 fn origins(allowed: &[String]) -> Origins {
