@@ -128,6 +128,11 @@ impl Books {
             Op::Poll | Op::PollOut if cqe.result == -libc::ECANCELED => {}
             Op::Poll => {
                 let (slot, generation) = (cqe.slot(), cqe.generation());
+                // Input and a reset may come as one event, and the input's receive does not tell of the reset behind
+                // it (of an end it does): a second event makes for a second receive.
+                if cqe.result > 0 && cqe.result & i32::from(libc::POLLERR | libc::POLLHUP) != 0 {
+                    completions.push(Completion::Readable { slot, generation, armed: true });
+                }
                 completions.push(Completion::Readable { slot, generation, armed: cqe.more() });
             }
             Op::PollOut => {
