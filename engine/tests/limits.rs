@@ -3,8 +3,8 @@
 mod hub_support;
 
 use fanfare_engine::{
-    Answer, Authenticator, CloseReason, ConnectRequest, Context, EchoOptions, Engine, HubHandler, HubOptions, Identity,
-    Invocation, Limits, Payload, Refusal, RefuseReason, UplinkOver,
+    Answer, Authenticator, CloseReason, ConnectRequest, Context, EchoOptions, EndpointOptions, Engine, HubHandler,
+    HubOptions, Identity, Invocation, Limits, Payload, Refusal, RefuseReason, UplinkOver,
 };
 use fanfare_protocol::ws::DataKind;
 use fanfare_protocol::ws::encode::{write_masked_fragment, write_masked_message};
@@ -35,7 +35,8 @@ impl Authenticator for ByQuery {
 }
 
 fn engine(limits: Limits) -> Engine {
-    let builder = Engine::builder().shards(2).listen("127.0.0.1:0").hub("hub", HubOptions::default(), Relay);
+    let endpoint = EndpointOptions { resumable: true, ..EndpointOptions::default() };
+    let builder = Engine::builder().shards(2).listen("127.0.0.1:0").hub("hub", HubOptions { endpoint }, Relay);
     let echo = EchoOptions { idle_timeout_ms: 300, ..EchoOptions::default() };
     builder.authenticator("/hub", ByQuery).echo("/echo", echo).limits(limits).start().expect("an engine")
 }
@@ -199,6 +200,34 @@ fn whoever_says_too_much_waits_and_loses_nothing() {
     assert!(took > Duration::from_millis(1_500), "{took:?}");
     assert!(engine.metrics().total().uplink_waits_total > 0);
     assert_eq!(closed(&engine, CloseReason::Throttled), 0);
+}
+
+/// Its WebSocket carries the connection and is not it: both are kept from being read.
+#[test]
+fn whoever_may_resume_waits_like_everybody() {
+    let engine = engine(Limits { uplink_messages_rate: 50, ..Limits::default() });
+    let address = engine.local_addrs()[0];
+    let text = ask(address, &negotiate("/hub/negotiate?negotiateVersion=1&useStatefulReconnect=true")).1;
+    let token = text.split("\"connectionToken\":\"").nth(1).and_then(|rest| rest.split('"').next());
+    let (mut stream, text) = ask(address, &upgrade(&format!("/hub?id={}", token.expect("a token")), ""));
+    assert!(text.starts_with("HTTP/1.1 101 "), "{text}");
+    let mut say = |message: &str| {
+        let mut frame = Vec::new();
+        write_masked_message(&mut frame, DataKind::Text, format!("{message}\u{1e}").as_bytes(), [1, 2, 3, 4]);
+        stream.write_all(&frame).expect("it may go on");
+    };
+    say("{\"protocol\":\"json\",\"version\":2}");
+    let started = Instant::now();
+    (0..250).for_each(|n| say(&call(&n.to_string(), "Echo", "1")));
+    let mut heard = String::new();
+    let mut bytes = [0; 4096];
+    while !heard.contains(&result("249", "1")) {
+        let n = stream.read(&mut bytes).expect("answers");
+        assert_ne!(n, 0, "{heard}");
+        heard.push_str(&String::from_utf8_lossy(&bytes[..n]));
+    }
+    assert!(heard.contains(&result("0", "1")) && started.elapsed() > Duration::from_millis(1_500));
+    assert!(engine.metrics().total().uplink_waits_total > 0);
 }
 
 #[test]
