@@ -4,6 +4,7 @@ use crate::buf::RecvPool;
 use crate::buf::segment::Logs;
 use crate::conn::endpoint::{Authenticator, EchoOptions, Endpoint, EndpointOptions, Service};
 use crate::event::{ShardMetrics, SharedCounters};
+use crate::hub::admission::Admission;
 use crate::hub::asks::Asked;
 use crate::hub::directory::Directory;
 use crate::hub::host::{Host, HubHandler, InProcess};
@@ -309,6 +310,7 @@ impl Builder {
             http: self.http,
             directory: Directory::default(),
             pending: Pending::new(limits.negotiate_ttl_s),
+            admission: Admission::new(&limits),
             keys: Arc::new(keys),
             asked: Asked::default(),
             targets: Targets::default(),
@@ -612,6 +614,8 @@ fn prepare(
         ring_fds,
     };
     let mut io = Uring::new(options, &pool)?;
+    // What the kernel still holds of what a client was sent counts like what we hold.
+    io.set_user_timeout(Duration::from_millis(shared.limits.outbox_age_max_ms.into()));
     let waker = io.wake_handle();
     shared.mailboxes[seat.number as usize].set_waker(Box::new(move || waker.wake()));
     let mut bound = Vec::new();

@@ -170,6 +170,12 @@ catalogue! {
     client_results_refused_total,
     /// Invocations answered with an error because too many answers were owed.
     deferred_refused_total,
+    /// Connections that were let in and have not shaken hands yet.
+    handshakes_pending,
+    /// Times a client was not read from because it had sent more than it may.
+    uplink_waits_total,
+    /// Ids of connections that have gone, forgotten while their tokens were still good.
+    spent_forgotten_total,
 }
 
 impl ShardMetrics {
@@ -248,6 +254,12 @@ reasons! {
         HttpTimeout = "http_timeout",
         /// Its socket went on to another shard: nothing ended.
         Moved = "moved",
+        /// It sends more than a client may.
+        Throttled = "throttled",
+        /// A message that it had begun did not end in time.
+        MessageTimeout = "message_timeout",
+        /// An echo that nobody has used for long.
+        IdleTimeout = "idle_timeout",
     }
 }
 
@@ -272,6 +284,16 @@ reasons! {
         Transport = "transport",
         /// A page of an origin that may not come in.
         Origin = "origin",
+        /// Clients connect faster than they may.
+        ConnectRate = "connect_rate",
+        /// Clients negotiate faster than they may.
+        NegotiateRate = "negotiate_rate",
+        /// Too many connections have not shaken hands yet.
+        Handshakes = "handshakes",
+        /// The user has as many connections as one may have.
+        UserConnections = "user_connections",
+        /// The address has as many connections as one may have.
+        AddressConnections = "address_connections",
     }
 }
 

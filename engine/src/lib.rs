@@ -43,6 +43,7 @@ pub mod limits;
 mod shard;
 mod sync;
 
+pub use conn::address::Network;
 pub use conn::endpoint::{
     Authenticator, ConnectRequest, EchoOptions, EndpointOptions, Identity, Origins, Refusal, SlowPolicy, Transports,
 };
@@ -59,7 +60,7 @@ pub use hub::registry::GroupError;
 pub use hub::replies::ReplyHandle;
 pub use hub::streams::{StreamEnd, StreamError, StreamHandle};
 pub use hub::uploads::{StreamReader, UploadHandle, Uploaded};
-pub use limits::{Limits, Plan};
+pub use limits::{Limits, Plan, UplinkOver};
 
 /// The examples of the documentation, compiled with the doctests of this crate.
 #[cfg(doctest)]

@@ -1,6 +1,7 @@
 //! Every bound of the engine, its default, its derivation; and the plan that is printed at start.
 
 use crate::buf::segment::SEGMENT_BYTES;
+use crate::conn::address::Network;
 use crate::conn::slots::{Cold, Hot};
 use crate::conn::wire::Variation;
 use std::fmt;
@@ -81,6 +82,40 @@ pub struct Limits {
     pub drain_rate: u32,
     /// Seconds a negotiated, unused connection token stays good (`DisconnectTimeout`).
     pub negotiate_ttl_s: u32,
+    /// Hub connections per second, all shards together, and as many at once as come in [`ADMISSION_BURST_S`]. 0: any.
+    pub connect_rate: u32,
+    /// Negotiates per second, likewise. 0: any.
+    pub negotiate_rate: u32,
+    /// Connections that were let in and have not shaken hands yet, all shards together. 0: any.
+    pub handshakes_pending_max: usize,
+    /// Hub connections of one user, all shards and hubs together. 0: any.
+    pub connections_per_user_max: u32,
+    /// Hub connections from one address, all shards and hubs together; of IPv6, from one network of 64 bits. 0: any,
+    /// and nobody asks the kernel for addresses.
+    pub connections_per_address_max: u32,
+    /// Proxies whose `X-Forwarded-For` tells the client's address. Every one of them must add to it, or set it.
+    pub trusted_proxies: Vec<Network>,
+    /// Hub messages (and WebSocket pings) that one client may send per second, and [`UPLINK_BURST_S`] seconds' worth at
+    /// once. 0: any.
+    pub uplink_messages_rate: u32,
+    /// Bytes, likewise.
+    pub uplink_bytes_rate: usize,
+    /// What is done about a client that sends more.
+    pub uplink_over: UplinkOver,
+    /// Milliseconds from the first byte of a message to its last. Time in which its client is not read from does not
+    /// count. 0: any, and a client that stops in mid-message keeps its part of `partial_bytes_max` for ever.
+    pub message_timeout_ms: u32,
+}
+
+/// What is done about a client that sends more than it may.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum UplinkOver {
+    /// It is not read from until its rate allows it again. Nothing is lost: what it sends waits in its own socket, and
+    /// a POST for its answer.
+    #[default]
+    Wait,
+    /// It is closed, with an error, and may not reconnect by itself.
+    Close,
 }
 
 impl Default for Limits {
@@ -117,10 +152,27 @@ impl Default for Limits {
             send_file_bytes_min: 256 << 10,
             drain_rate: 5_000,
             negotiate_ttl_s: 15,
+            connect_rate: 0,
+            negotiate_rate: 0,
+            handshakes_pending_max: 10_000,
+            connections_per_user_max: 0,
+            connections_per_address_max: 0,
+            trusted_proxies: Vec::new(),
+            uplink_messages_rate: 0,
+            uplink_bytes_rate: 0,
+            uplink_over: UplinkOver::Wait,
+            message_timeout_ms: 60_000,
         }
     }
 }
 
+/// Seconds' worth of [`Limits::connect_rate`] and [`Limits::negotiate_rate`] that may come at once.
+pub const ADMISSION_BURST_S: u64 = 1;
+/// Seconds' worth of [`Limits::uplink_messages_rate`] and [`Limits::uplink_bytes_rate`] that may come at once. More than
+/// the second between two looks at a client that waits: or it would get less than its rate.
+pub const UPLINK_BURST_S: u64 = 2;
+/// Sockets of a shard whose addresses the kernel is being asked for. Each takes a descriptor of the process meanwhile.
+pub const INTRODUCTIONS_MAX: usize = 8;
 /// Descriptors of the process that stay free for listeners, rings, memory files and the embedder's own.
 pub const DESCRIPTORS_RESERVED: usize = 64;
 /// Slots of a shard beyond its connections: for plain HTTP, and for telling those that find no room so (503). A table

@@ -165,6 +165,48 @@ fn a_reset_fails_the_receive() {
     assert_eq!(station.sent(slot).0.result, Err(Errno(libc::EPIPE)));
 }
 
+/// What is there before the poll is armed is one event of the kernel, and the receive does not tell of the reset.
+#[test]
+fn input_with_a_reset_behind_it_is_two_events() {
+    let mut station = Station::new();
+    let address = station.listen();
+    let (mut peer, slot) = station.peer(address);
+    peer.write_all(b"GET /").unwrap();
+    let linger = libc::linger { l_onoff: 1, l_linger: 0 };
+    // SAFETY: the kernel reads the option from this stack frame.
+    unsafe {
+        let len = size_of::<libc::linger>() as libc::socklen_t;
+        libc::setsockopt(peer.as_raw_fd(), libc::SOL_SOCKET, libc::SO_LINGER, (&raw const linger).cast(), len);
+    }
+    drop(peer);
+    station.uring.poll(slot, FIRST());
+    station.readable(slot);
+    station.readable(slot);
+    assert_eq!(station.recv(slot), Ok((b"GET /".to_vec(), false)));
+    assert_eq!(station.recv(slot), Err(Received::Failed(Errno(libc::ECONNRESET))));
+}
+
+#[test]
+fn a_socket_tells_where_it_comes_from() {
+    let mut station = Station::new();
+    let address = station.listen();
+    let (mut peer, slot) = station.peer(address);
+    let mut introduce = || {
+        station.uring.introduce(slot, FIRST());
+        station.until("introduced", |completion| match completion {
+            Completion::Introduced { slot: at, peer, .. } if *at == slot => Some(*peer),
+            _ => None,
+        })
+    };
+    for _ in 0..3 {
+        assert_eq!(introduce(), Some(peer.local_addr().unwrap().ip()));
+    }
+    // The descriptor that was needed for it is gone: the close below is the connection's end.
+    station.uring.close(slot, FIRST(), false, false);
+    station.closed(slot);
+    assert_eq!(peer.read(&mut [0; 1]).unwrap(), 0);
+}
+
 #[test]
 fn sends_go_short_then_would_block_then_writable() {
     let mut station = Station::new();

@@ -25,7 +25,7 @@ mod simulation {
     pub(crate) mod streamer;
 }
 
-use fanfare_engine::CloseReason;
+use fanfare_engine::{CloseReason, RefuseReason};
 use simulation::door::Lie;
 use simulation::house::Tally;
 use simulation::{scenarios, seeds};
@@ -98,6 +98,11 @@ scenarios! {
     full_mailboxes: |t: &Tally| t.mailbox_full > 0;
     the_log_goes_round_under_its_readers: |t: &Tally| t.metrics.log_bytes_written_total > 8 << 20;
     a_full_log_evicts_its_slowest_readers: |t: &Tally| t.metrics.evictions_total > 0;
+    too_few_places_and_too_many_words: |t: &Tally| {
+        let refused = |reason: RefuseReason| t.metrics.refused_total[reason as usize] > 0;
+        refused(RefuseReason::UserConnections) && refused(RefuseReason::AddressConnections)
+            && t.metrics.uplink_waits_total > 0 && t.heard > 0
+    };
     a_drain_in_the_middle: |t: &Tally| t.closed(CloseReason::Drain) > 0;
     a_stop_in_the_middle: |t: &Tally| t.closed(CloseReason::Shutdown) > 0;
     a_drain_of_requests: |t: &Tally| t.closed(CloseReason::Drain) > 0;

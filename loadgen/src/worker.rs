@@ -366,6 +366,7 @@ impl<D: Dial> Worker<D> {
             Completion::Woken
             | Completion::Released { .. }
             | Completion::Lent { .. }
+            | Completion::Introduced { .. }
             | Completion::HandedOver { .. }
             | Completion::Adopted { .. }
             | Completion::Accepted { .. }

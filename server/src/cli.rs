@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use fanfare_engine::Network;
 use fanfare_engine::limits::TIMEOUT_MS_MAX;
 
 use crate::failure::{Code, Failure};
@@ -83,7 +84,7 @@ Examples:
   fanfare serve --hub quotes --jwks-file keys.json --audience https://push.example --issuer https://id.example
 
 Signals: TERM tells every client to reconnect elsewhere, sends what is owed, then exits with 0. A second TERM, or INT,
-stops at once and exits with 130.")]
+stops at once and exits with 130. HUP reads files with keys again.")]
 pub(crate) struct ServeArgs {
     /// Address for clients, as IP:PORT; may be repeated, up to 8 times
     #[arg(long, value_name = "ADDR", num_args = 1.., default_value = "0.0.0.0:8888", value_parser = parse_address)]
@@ -144,9 +145,56 @@ pub(crate) struct ServeArgs {
     /// Time that clients get to leave after TERM
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = units::parse_duration)]
     pub drain_period: Duration,
+    /// How many may come in, and how much they may say
+    #[command(flatten)]
+    pub limits: LimitArgs,
     /// Who may come in
     #[command(flatten)]
     pub auth: AuthArgs,
+}
+
+/// Arguments of `fanfare serve` about how many come in and how much they say.
+#[derive(Args, Debug)]
+pub(crate) struct LimitArgs {
+    /// New connections a second, all shards together; a second's worth may come at once [default: any]
+    #[arg(long, value_name = "RATE", value_parser = units::parse_rate)]
+    pub connect_rate: Option<u32>,
+    /// Negotiates a second, likewise [default: any]
+    #[arg(long, value_name = "RATE", value_parser = units::parse_rate)]
+    pub negotiate_rate: Option<u32>,
+    /// Connections that have not shaken hands yet; 0 = any [default: 10000]
+    #[arg(long, value_name = "N")]
+    pub handshakes_max: Option<u32>,
+    /// Connections of one user, over all hubs [default: any]
+    #[arg(long, value_name = "N")]
+    pub connections_per_user: Option<u32>,
+    /// Connections from one address, or one IPv6 network of 64 bits [default: any]
+    #[arg(long, value_name = "N")]
+    pub connections_per_address: Option<u32>,
+    /// Proxy, or network of proxies, whose X-Forwarded-For tells the client's address; may be repeated
+    #[arg(long = "trust-proxy", value_name = "NETWORK", requires = "connections_per_address")]
+    pub trusted_proxies: Vec<Network>,
+    /// Messages that one client may send a second; two seconds' worth may come at once [default: any]
+    #[arg(long, value_name = "RATE", value_parser = units::parse_rate)]
+    pub uplink_messages: Option<u32>,
+    /// Bytes, likewise, as 64KiB/s [default: any]
+    #[arg(long, value_name = "RATE", value_parser = units::parse_byte_rate)]
+    pub uplink_bytes: Option<usize>,
+    /// What is done about a client that sends more: let it wait, or close it for good
+    #[arg(long, value_enum, default_value_t = Over::Wait, value_name = "wait|close")]
+    pub uplink_over: Over,
+    /// Time that a client's message may take from its first byte to its last; 0s = any [default: 1m]
+    #[arg(long, value_name = "TIME", value_parser = parse_message_timeout)]
+    pub message_timeout: Option<Duration>,
+}
+
+/// What is done about a client that sends more than it may.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Over {
+    /// It is not read from for a while.
+    Wait,
+    /// It is closed.
+    Close,
 }
 
 /// Arguments of `fanfare serve` about tokens of clients. Without keys everybody may come in, as nobody in particular.
@@ -365,6 +413,12 @@ fn parse_outbox_age(text: &str) -> Result<Duration, String> {
     if fits { Ok(age) } else { Err("accepted: 1s to 50m".to_owned()) }
 }
 
+/// The engine counts these in ticks, of which it has so many.
+fn parse_message_timeout(text: &str) -> Result<Duration, String> {
+    let timeout = units::parse_duration(text)?;
+    if timeout.as_millis() > u128::from(TIMEOUT_MS_MAX) { Err("longer than 50m".to_owned()) } else { Ok(timeout) }
+}
+
 fn parse_clock_skew(text: &str) -> Result<Duration, String> {
     /// A clock that is further off is broken, and every token that is stolen is good for so much longer.
     const CLOCK_SKEW_MAX: Duration = Duration::from_secs(300);
@@ -520,7 +574,8 @@ mod tests {
     #[test]
     fn serve_takes_lists_units_and_switches() {
         let line = "fanfare serve --listen 127.0.0.1:1 --listen [::1]:2 --hub a --hub b --shards 2 --cores 0-1 \
-                    --client-publish on --drain-period 250ms --message-size-max 1MiB --compression on";
+                    --client-publish on --drain-period 250ms --message-size-max 1MiB --compression on \
+                    --connect-rate 500/s --connections-per-address 5 --trust-proxy 10.0.0.0/8 --uplink-bytes 64KiB/s";
         let Ok(Parsed::Verb(Verb::Serve(serve))) = read(line) else { panic!("not serve") };
         assert_eq!(serve.listen.len(), 2);
         assert_eq!(serve.hubs, ["a", "b"]);
@@ -529,6 +584,9 @@ mod tests {
         assert_eq!(serve.drain_period, Duration::from_millis(250));
         assert_eq!(serve.message_size_max, 1 << 20);
         assert_eq!(serve.compression, Switch::On);
+        assert_eq!(serve.limits.connect_rate, Some(500));
+        assert_eq!(serve.limits.uplink_bytes, Some(65_536));
+        assert_eq!(serve.limits.trusted_proxies.len(), 1);
     }
 
     #[test]
@@ -569,6 +627,9 @@ mod tests {
 
         let text = refused("fanfare dev --shards 0");
         assert!(text.contains("FF1002") && text.contains("1..=64"), "{text}");
+
+        let text = refused("fanfare serve --connect-rate 500");
+        assert!(text.contains("FF1002") && text.contains("500/s"), "{text}");
 
         let text = refused("fanfare serve --listen nowhere");
         assert!(text.contains("FF1002") && text.contains("127.0.0.1:8888"), "{text}");

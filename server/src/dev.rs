@@ -4,13 +4,13 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use fanfare_engine::{CoreSet, Origins, Transports};
+use fanfare_engine::{CoreSet, Limits, Origins, SlowPolicy, Transports};
 
 use crate::cli::{DevArgs, distinct};
 use crate::control::rt::Sender;
 use crate::failure::{Code, Failure};
 use crate::life::{self, End, Wish};
-use crate::node::{Node, Settings, SlowSettings, hub_path};
+use crate::node::{Node, Settings, hub_path};
 use crate::terminal::Keys;
 use crate::units::{grouped, human_duration};
 
@@ -41,10 +41,11 @@ pub(crate) fn run(args: &DevArgs, started: Instant) -> Result<ExitCode, Failure>
         resumable: true,
         user_by_query: true,
         demo: true,
-        connections_max: None,
+        limits: Limits::default(),
         message_bytes_max: MESSAGE_BYTES_MAX,
         compression: false,
-        slow: SlowSettings::default(),
+        slow_policy: SlowPolicy::default(),
+        logs_losses: false,
         drain_period: DRAIN_PERIOD,
         tokens: None,
     };

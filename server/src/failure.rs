@@ -65,6 +65,18 @@ pub(crate) enum Code {
     PeerRule = 4008,
     /// A method was called and answered with an error.
     InvocationFailed = 4009,
+    /// Clients found no room.
+    Full = 4101,
+    /// Clients connect, or negotiate, faster than they may.
+    TooFast = 4110,
+    /// Too many connections have not shaken hands yet.
+    Handshakes = 4111,
+    /// Users, or addresses, have all the connections that one may have.
+    TooMany = 4112,
+    /// Clients were closed because they send more than they may.
+    Throttled = 4113,
+    /// Clients were closed because a message of theirs did not end in time.
+    Unfinished = 4114,
 }
 
 impl Code {

@@ -4,6 +4,8 @@ use std::fs::{self, File};
 use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use fanfare_engine::auth::{Algorithm, JWKS_BYTES_MAX, Jwks, Key, KeyFault, KeySet, TokenRules, Tokens};
@@ -130,11 +132,13 @@ impl Stamp {
     }
 }
 
-/// Puts changed keys in force, for as long as the server runs. `seen` is from before they were read first.
-pub(crate) async fn watch(mut watched: Watched, tokens: Tokens) {
+/// Puts changed keys in force, for as long as the server runs. `asked` is set by whoever wants the files read again
+/// whether they have changed or not; that is seen within a period.
+pub(crate) async fn watch(mut watched: Watched, tokens: Tokens, asked: Arc<AtomicBool>) {
     loop {
         rt::sleep(LOOK_PERIOD).await;
-        match watched.look() {
+        let read = if asked.swap(false, Ordering::Relaxed) { Some(watched.read()) } else { watched.look() };
+        match read {
             None => {}
             Some(Ok(keyring)) => {
                 tokens.replace_keys(keyring.keys);
@@ -172,6 +176,13 @@ impl Watched {
         }
         self.done.clone_from(&self.last);
         Some(self.files.read())
+    }
+
+    /// What the files hold now: whoever asks says that they are complete.
+    fn read(&mut self) -> Result<Keyring, Failure> {
+        self.last = self.files.stamps();
+        self.done.clone_from(&self.last);
+        self.files.read()
     }
 }
 
@@ -293,5 +304,6 @@ mod tests {
         assert!(watched.look().is_none());
         assert!(watched.look().is_some_and(|read| read.is_ok()), "mended");
         assert!(watched.look().is_none());
+        assert!(watched.read().is_ok() && watched.look().is_none(), "asked for");
     }
 }

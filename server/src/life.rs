@@ -2,11 +2,12 @@
 
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use fanfare_engine::Engine;
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use crate::control::http;
@@ -15,6 +16,7 @@ use crate::control::rt::{self, Listener, Receiver, Sender};
 use crate::failure::{Code, Failure, exit};
 use crate::keyring;
 use crate::node::{self, Node, Phase, Settings};
+use crate::refusals;
 
 /// What the control thread hears.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,13 +84,15 @@ async fn serve(settings: Settings, verb: &mut dyn Verb) -> Result<End, Failure> 
     })?;
     let admin = listener.address();
     let (wishes, mut heard) = rt::channel(WISHES_MAX);
-    watch_signals(wishes.clone())?;
+    let keys_asked = Arc::new(AtomicBool::new(false));
+    watch_signals(wishes.clone(), Arc::clone(&keys_asked))?;
     let (engine, node) = node::start(settings)?;
     let node = Arc::new(node);
     rt::spawn(http::serve(listener, AdminPages::new(Arc::clone(&node), admin)));
     if let Some((watched, tokens)) = node.take_watched() {
-        rt::spawn(keyring::watch(watched, tokens));
+        rt::spawn(keyring::watch(watched, tokens, keys_asked));
     }
+    rt::spawn(refusals::watch(Arc::clone(&node)));
     verb.ready(&node, admin, &wishes);
 
     let end = until_asked(&mut heard).await;
@@ -143,14 +147,19 @@ fn drain(mut engine: Engine, node: &Arc<Node>, wishes: Sender<Wish>) -> Result<(
     })
 }
 
-/// Turns signals into wishes. TERM and INT no longer end the process by themselves from here on.
-fn watch_signals(wishes: Sender<Wish>) -> Result<(), Failure> {
-    let mut signals = Signals::new([SIGTERM, SIGINT])
+/// Turns signals into wishes. TERM, INT and HUP no longer end the process by themselves from here on. HUP only asks for
+/// the keys to be read again: closing a terminal, or a reload, must not cost anybody a connection.
+fn watch_signals(wishes: Sender<Wish>, keys_asked: Arc<AtomicBool>) -> Result<(), Failure> {
+    let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])
         .map_err(|error| Failure::new(Code::Control, "cannot watch for signals").fact("why", error.to_string()))?;
     spawn("signals", move || {
         let mut asked_to_stop = false;
         let mut asked_to_drain = false;
         for signal in signals.forever() {
+            if signal == SIGHUP {
+                keys_asked.store(true, Ordering::Relaxed);
+                continue;
+            }
             if asked_to_stop {
                 // Stopping takes a moment at most. Who asks again has waited longer and means it.
                 std::process::exit(exit::INTERRUPTED.into());

@@ -12,6 +12,7 @@ mod life;
 mod listen;
 mod node;
 mod public;
+mod refusals;
 mod relay;
 mod send;
 mod serve;

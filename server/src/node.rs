@@ -106,46 +106,20 @@ pub(crate) struct Settings {
     pub(crate) user_by_query: bool,
     /// Whether the demo pages are served.
     pub(crate) demo: bool,
-    /// Client connections at once, if bounded.
-    pub(crate) connections_max: Option<u32>,
+    /// Every bound.
+    pub(crate) limits: Limits,
     /// Bytes of a client's message.
     pub(crate) message_bytes_max: usize,
     /// Whether WebSockets that offer permessage-deflate get it.
     pub(crate) compression: bool,
     /// What becomes of clients that are too slow.
-    pub(crate) slow: SlowSettings,
+    pub(crate) slow_policy: SlowPolicy,
+    /// Whether the log says which connections lose messages.
+    pub(crate) logs_losses: bool,
     /// Time for a clean end.
     pub(crate) drain_period: Duration,
     /// Whose tokens are good; `None`: nobody needs one.
     pub(crate) tokens: Option<TokenSettings>,
-}
-
-/// What becomes of clients that are too slow, and which are. What is not said is the engine's default.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct SlowSettings {
-    /// What becomes of them.
-    pub(crate) policy: SlowPolicy,
-    /// Bytes owed to one client.
-    pub(crate) outbox_bytes_max: Option<usize>,
-    /// Messages owed to one client, where some may be dropped.
-    pub(crate) outbox_messages_max: Option<u32>,
-    /// Time without a byte taken.
-    pub(crate) outbox_age_max: Option<Duration>,
-    /// Bytes owed to all clients together.
-    pub(crate) outbox_total_bytes_max: Option<usize>,
-    /// Whether the log says which connections lose messages.
-    pub(crate) logs: bool,
-}
-
-impl SlowSettings {
-    fn apply(&self, limits: &mut Limits) {
-        let defaults = limits.clone();
-        limits.outbox_bytes_max = self.outbox_bytes_max.unwrap_or(defaults.outbox_bytes_max);
-        limits.outbox_messages_max = self.outbox_messages_max.map_or(defaults.outbox_messages_max, |n| n as usize);
-        // The flag's parser has seen to it that it fits.
-        limits.outbox_age_max_ms = self.outbox_age_max.map_or(defaults.outbox_age_max_ms, |age| age.as_millis() as u32);
-        limits.outbox_total_bytes_max = self.outbox_total_bytes_max.unwrap_or(defaults.outbox_total_bytes_max);
-    }
 }
 
 /// Messages that were owed and not delivered, for whatever reason.
@@ -332,22 +306,18 @@ pub(crate) fn hub_path(hub: &str) -> String {
 }
 
 fn builder(settings: &Settings, phase: &Arc<SharedPhase>, tokens: Option<&Tokens>) -> Builder {
-    let mut limits = Limits::default();
-    if let Some(connections_max) = settings.connections_max {
-        limits.connections_max = connections_max as usize;
-    }
-    settings.slow.apply(&mut limits);
     let endpoint = EndpointOptions {
         message_bytes_max: settings.message_bytes_max,
         transports: settings.transports,
         origins: settings.origins.clone(),
         resumable: settings.resumable,
         compression: settings.compression,
-        slow_policy: settings.slow.policy,
+        slow_policy: settings.slow_policy,
         close_on_expiry: settings.tokens.as_ref().is_some_and(|tokens| tokens.close_on_expiry),
         ..EndpointOptions::default()
     };
-    let mut builder = Engine::builder().cores(settings.cores.clone()).limits(limits).http(Public::new(phase));
+    let mut builder =
+        Engine::builder().cores(settings.cores.clone()).limits(settings.limits.clone()).http(Public::new(phase));
     if let Some(shards) = settings.shards {
         builder = builder.shards(usize::from(shards));
     }
@@ -355,7 +325,7 @@ fn builder(settings: &Settings, phase: &Arc<SharedPhase>, tokens: Option<&Tokens
         builder = builder.listen(*address);
     }
     // Without a thread for them the lines are missing, and nothing else.
-    let slow_log = if settings.slow.logs { SlowLog::start().ok() } else { None };
+    let slow_log = if settings.logs_losses { SlowLog::start().ok() } else { None };
     for hub in &settings.hubs {
         let relay =
             Relay { client_publish: settings.client_publish, slow_log: slow_log.clone().map(|log| (log, hub.clone())) };

@@ -5,14 +5,14 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use fanfare_engine::auth::{Algorithm, Audience, ClaimPath, TokenRules};
-use fanfare_engine::{CoreSet, Limits, Origins, SlowPolicy, Transports};
+use fanfare_engine::{CoreSet, Limits, Origins, SlowPolicy, Transports, UplinkOver};
 
-use crate::cli::{AuthArgs, Carrier, SecretAlgorithm, ServeArgs, SlowArg, Switch, distinct};
+use crate::cli::{AuthArgs, Carrier, LimitArgs, Over, SecretAlgorithm, ServeArgs, SlowArg, Switch, distinct};
 use crate::control::rt::Sender;
 use crate::failure::{Code, Failure};
 use crate::keyring::{Anonymous, KeyFiles, TokenSettings};
 use crate::life::{self, End, Wish};
-use crate::node::{Node, Settings, SlowSettings, hub_path, not_delivered};
+use crate::node::{Node, Settings, hub_path, not_delivered};
 use crate::units::{grouped, human_duration};
 
 /// Runs the verb; `started` is when the process did.
@@ -38,25 +38,58 @@ pub(crate) fn run(args: &ServeArgs, started: Instant) -> Result<ExitCode, Failur
         resumable: args.stateful_reconnect == Switch::On,
         user_by_query: false,
         demo: false,
-        connections_max: args.connections_max,
+        limits: limits(args),
         message_bytes_max: args.message_size_max,
         compression: args.compression == Switch::On,
-        slow: SlowSettings {
-            policy: match args.slow_policy {
-                SlowArg::Disconnect => SlowPolicy::Disconnect,
-                SlowArg::DropOldest => SlowPolicy::DropOldest,
-                SlowArg::KeepLatest => SlowPolicy::KeepLatest,
-            },
-            outbox_bytes_max: args.outbox_max,
-            outbox_messages_max: args.outbox_messages_max,
-            outbox_age_max: args.outbox_age_max,
-            outbox_total_bytes_max: args.outbox_total_max,
-            logs: true,
+        slow_policy: match args.slow_policy {
+            SlowArg::Disconnect => SlowPolicy::Disconnect,
+            SlowArg::DropOldest => SlowPolicy::DropOldest,
+            SlowArg::KeepLatest => SlowPolicy::KeepLatest,
         },
+        logs_losses: true,
         drain_period: args.drain_period,
         tokens: token_settings(&args.auth, &args.hubs)?,
     };
     life::run(settings, &mut Serve { started }).map(End::exit_code)
+}
+
+/// The engine's limits, where a flag does not say otherwise.
+fn limits(args: &ServeArgs) -> Limits {
+    let default = Limits::default();
+    let LimitArgs {
+        connect_rate,
+        negotiate_rate,
+        handshakes_max,
+        connections_per_user,
+        connections_per_address,
+        ref trusted_proxies,
+        uplink_messages,
+        uplink_bytes,
+        uplink_over,
+        message_timeout,
+    } = args.limits;
+    Limits {
+        connections_max: args.connections_max.map_or(default.connections_max, |max| max as usize),
+        outbox_bytes_max: args.outbox_max.unwrap_or(default.outbox_bytes_max),
+        outbox_messages_max: args.outbox_messages_max.map_or(default.outbox_messages_max, |n| n as usize),
+        // The flags' parsers have seen to it that times fit.
+        outbox_age_max_ms: args.outbox_age_max.map_or(default.outbox_age_max_ms, |age| age.as_millis() as u32),
+        outbox_total_bytes_max: args.outbox_total_max.unwrap_or(default.outbox_total_bytes_max),
+        connect_rate: connect_rate.unwrap_or(default.connect_rate),
+        negotiate_rate: negotiate_rate.unwrap_or(default.negotiate_rate),
+        handshakes_pending_max: handshakes_max.map_or(default.handshakes_pending_max, |max| max as usize),
+        connections_per_user_max: connections_per_user.unwrap_or(default.connections_per_user_max),
+        connections_per_address_max: connections_per_address.unwrap_or(default.connections_per_address_max),
+        trusted_proxies: trusted_proxies.clone(),
+        uplink_messages_rate: uplink_messages.unwrap_or(default.uplink_messages_rate),
+        uplink_bytes_rate: uplink_bytes.unwrap_or(default.uplink_bytes_rate),
+        uplink_over: match uplink_over {
+            Over::Wait => UplinkOver::Wait,
+            Over::Close => UplinkOver::Close,
+        },
+        message_timeout_ms: message_timeout.map_or(default.message_timeout_ms, |timeout| timeout.as_millis() as u32),
+        ..default
+    }
 }
 
 fn origins(allowed: &[String]) -> Origins {
@@ -154,7 +187,7 @@ impl life::Verb for Serve {
         if let Some(keys) = node.keys_summary() {
             log(&format!("keys  {keys}"));
         }
-        if let Some(text) = slow_summary(settings.slow.policy, &node.plan().limits) {
+        if let Some(text) = slow_summary(settings.slow_policy, &node.plan().limits) {
             log(&format!("slow  {text}"));
         }
         for hub in &settings.hubs {

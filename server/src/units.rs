@@ -45,6 +45,32 @@ pub(crate) fn parse_size_bytes(text: &str) -> Result<usize, String> {
     bytes.ok_or_else(|| "larger than this machine can address".to_owned())
 }
 
+/// Reads `500/s`, or `0` for any rate.
+///
+/// # Errors
+/// Says what was wrong and what would be accepted, in one line.
+pub(crate) fn parse_rate(text: &str) -> Result<u32, String> {
+    const ACCEPTED: &str = "accepted: 500/s, or 0 for any";
+    let number = match text {
+        "0" => text,
+        _ => text.strip_suffix("/s").ok_or_else(|| format!("a rate needs its unit; {ACCEPTED}"))?,
+    };
+    number.parse().map_err(|_| format!("not a rate; {ACCEPTED}"))
+}
+
+/// Reads `64KiB/s`, or `0` for any rate, in bytes a second.
+///
+/// # Errors
+/// Says what was wrong and what would be accepted, in one line.
+pub(crate) fn parse_byte_rate(text: &str) -> Result<usize, String> {
+    const ACCEPTED: &str = "accepted: 64KiB/s, or 0 for any";
+    if text == "0" {
+        return Ok(0);
+    }
+    let size = text.strip_suffix("/s").ok_or_else(|| format!("a rate needs its unit; {ACCEPTED}"))?;
+    parse_size_bytes(size)
+}
+
 /// Reads a list of cores as `0`, `0-3` or `0,2,4-7`; order is kept, repeats are refused.
 ///
 /// # Errors
@@ -145,6 +171,20 @@ mod tests {
         assert_eq!(parse_size_bytes("1MiB"), Ok(1 << 20));
         for wrong in ["", "10", "64KB", "1 MiB", "-1B", "99999999999GiB", "MiB"] {
             assert!(parse_size_bytes(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn rates_need_a_unit() {
+        assert_eq!(parse_rate("500/s"), Ok(500));
+        assert_eq!(parse_rate("0"), Ok(0));
+        assert_eq!(parse_byte_rate("64KiB/s"), Ok(65_536));
+        assert_eq!(parse_byte_rate("0"), Ok(0));
+        for wrong in ["", "500", "/s", "-1/s", "5/m", "1.5/s"] {
+            assert!(parse_rate(wrong).is_err(), "{wrong}");
+        }
+        for wrong in ["", "64KiB", "64/s", "64KB/s"] {
+            assert!(parse_byte_rate(wrong).is_err(), "{wrong}");
         }
     }
 

@@ -124,6 +124,16 @@ fn the_client_verbs_bring_a_token_from_a_file() {
 }
 
 #[test]
+fn hup_reads_the_keys_again_and_ends_nothing() {
+    let folder = Folder::new("hup");
+    let jwks = folder.write("jwks", &set(SECRET));
+    let mut server = Server::serve(&["--jwks-file", &jwks, "--audience", AUDIENCE]);
+    server.process.signal(Signal::HUP);
+    server.process.line("keys  1 for tokens, read again");
+    assert_eq!(negotiate(&server, "demo", Some(&token(SECRET, "ann", 600))), 200);
+}
+
+#[test]
 fn changed_keys_are_in_force_in_seconds_and_broken_ones_change_nothing() {
     let folder = Folder::new("rotation");
     let jwks = folder.write("jwks", &set(SECRET));

@@ -201,11 +201,13 @@ pub struct EchoOptions {
     /// Whether clients that offer permessage-deflate get it. A compressed message is returned when it is whole, and
     /// compressed again.
     pub compression: bool,
+    /// Milliseconds without a message or a ping after which it is closed. 0: never.
+    pub idle_timeout_ms: u32,
 }
 
 impl Default for EchoOptions {
     fn default() -> Self {
-        Self { message_bytes_max: 64 << 20, compression: false }
+        Self { message_bytes_max: 64 << 20, compression: false, idle_timeout_ms: 300_000 }
     }
 }
 

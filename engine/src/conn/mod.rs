@@ -1,5 +1,6 @@
 //! One connection: its records, its life, its bytes. Knows `buf`, `io`'s names, `limits` and `protocol`; never a hub.
 
+pub mod address;
 pub mod endpoint;
 pub mod expiries;
 pub mod outbox;

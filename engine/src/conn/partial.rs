@@ -3,6 +3,7 @@
 use crate::buf::slab::Slab;
 use fanfare_protocol::http::body::BodyDecoder;
 use fanfare_protocol::http::head::HeadEnd;
+use fanfare_protocol::hub::session::Tick;
 use fanfare_protocol::ws::decoder::{Decoder, Role};
 use fanfare_protocol::ws::deflate::decoder::DeflateDecoder;
 
@@ -23,6 +24,8 @@ pub struct Partial {
     pub body: Option<Box<Body>>,
     /// A message that is being returned while it still comes in.
     pub echo: Option<Box<EchoMessage>>,
+    /// Since when a message of a WebSocket is under way, if one is.
+    pub since: Option<Tick>,
 }
 
 /// What a WebSocket with permessage-deflate is in the middle of.
@@ -104,6 +107,7 @@ impl Default for Partial {
             held: Vec::new(),
             body: None,
             echo: None,
+            since: None,
         }
     }
 }
@@ -122,6 +126,12 @@ impl Partial {
     /// Whether compressed messages were read and not taken yet.
     pub fn has_unread(&self) -> bool {
         self.deflated.as_ref().is_some_and(|input| !input.unread.is_empty())
+    }
+
+    /// Whether a message has begun and not ended. What waits for its turn is whole.
+    pub fn is_unfinished(&self) -> bool {
+        let deflated = self.deflated.as_ref().is_some_and(|input| !input.decoder.at_rest());
+        !self.decoder.at_rest() || deflated || !self.bytes.is_empty() || self.echo.is_some()
     }
 
     /// Heap bytes.
@@ -203,6 +213,11 @@ impl Partials {
                 self.spare.push(partial);
             }
         }
+    }
+
+    /// The time of what `handle` names, to change.
+    pub fn since_mut(&mut self, handle: u32) -> Option<&mut Option<Tick>> {
+        self.slab.get_mut(handle).map(|partial| &mut partial.since)
     }
 
     /// Looks at it without taking it.

@@ -142,6 +142,8 @@ impl ColdFlags {
     pub const UNREAD_LISTED: ColdFlags = ColdFlags(1 << 5);
     /// It has lost messages to the slow policy of its path, and its host was told.
     pub const LOSSY: ColdFlags = ColdFlags(1 << 6);
+    /// Counted among those whose hub handshake is awaited.
+    pub const PENDING: ColdFlags = ColdFlags(1 << 7);
 }
 
 /// What every delivery reads: one cache line.

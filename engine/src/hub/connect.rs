@@ -4,6 +4,7 @@ use crate::conn::endpoint::{ConnectRequest, EndpointOptions, Identity, Refusal, 
 use crate::conn::slots::{ColdFlags, State};
 use crate::conn::wire::Variation;
 use crate::event::RefuseReason;
+use crate::hub::admission::Tickets;
 use crate::hub::asker::{self, Asker};
 use crate::hub::directory::{ConnRef, Standing};
 use crate::hub::http::{HttpAnswer, HttpRequest};
@@ -56,6 +57,7 @@ pub(crate) struct Newcomer {
     /// The head of the request, if it is to be kept.
     request: Option<Box<[u8]>>,
     endpoint: u16,
+    tickets: Option<Box<Tickets>>,
 }
 
 /// A request on a hub's path.
@@ -125,7 +127,7 @@ impl Switchboard {
         if let Some(index) = hub_path.and_then(|path| endpoints.iter().position(|e| e.path == path))
             && let Service::Hub { options, .. } = &endpoints[index].service
         {
-            return Response::Http(self.negotiate(index, head, options));
+            return Response::Http(self.negotiate(slot, index, head, options));
         }
         self.other_path(slot, head)
     }
@@ -150,15 +152,19 @@ impl Switchboard {
 
     fn upgrade_to_echo(&mut self, slot: Slot, head: &RequestHead<'_>, compression: bool) -> Response {
         let asker = Asker::plain(head);
-        match self.turn_away(&asker) {
-            Some(refused) => Response::Http(refused),
-            None => match switch_protocols(head, compression) {
-                Ok(Upgrade { answer, deflated }) => {
+        if let Some(refused) = self.turn_away(&asker) {
+            return Response::Http(refused);
+        }
+        match switch_protocols(head, compression) {
+            Ok(Upgrade { answer, deflated }) => match self.let_in(slot, head, None, &asker) {
+                Ok(tickets) => {
+                    self.keep_tickets(slot, tickets);
                     self.begin_deflate(slot, deflated);
                     Response::Begin(answer, State::Echo)
                 }
-                Err(error) => self.bad_upgrade(&asker, error),
+                Err(refused) => Response::Http(refused),
             },
+            Err(error) => self.bad_upgrade(&asker, error),
         }
     }
 
@@ -181,7 +187,7 @@ impl Switchboard {
 
     // -- negotiate (spec 1) ---------------------------------------------------------------------------------------
 
-    fn negotiate(&mut self, endpoint: usize, head: &RequestHead<'_>, options: &EndpointOptions) -> Vec<u8> {
+    fn negotiate(&mut self, slot: Slot, endpoint: usize, head: &RequestHead<'_>, options: &EndpointOptions) -> Vec<u8> {
         let asker = Asker::of(head, options);
         if head.method() == "OPTIONS" && asker::origin(head).is_some() {
             return asker.preflight(head);
@@ -195,6 +201,9 @@ impl Switchboard {
             Err(refusal) => return self.refuse(&asker, refusal),
         };
         if let Some(refused) = self.turn_away(&asker) {
+            return refused;
+        }
+        if let Some(refused) = self.hold_back(slot, head, identity.user.as_deref(), &asker) {
             return refused;
         }
         let body = self.negotiate_body(head, options, &identity);
@@ -258,10 +267,15 @@ impl Switchboard {
 
     /// 503, and when to come again.
     pub(crate) fn unavailable(&self, asker: &Asker, reason: RefuseReason, body: &str) -> Vec<u8> {
+        self.come_again(asker, 503, reason, body)
+    }
+
+    /// Not now, and when to come again.
+    pub(crate) fn come_again(&self, asker: &Asker, status: u16, reason: RefuseReason, body: &str) -> Vec<u8> {
         self.refused(reason);
         // Spread what comes back: the microseconds of our clock are as good as a die.
         let retry = (RETRY_AFTER_S + (self.now_us % u64::from(RETRY_AFTER_S + 1)) as u32).to_string();
-        asker.answer(503, &[("Content-Type", "text/plain"), ("Retry-After", &retry)], body.as_bytes())
+        asker.answer(status, &[("Content-Type", "text/plain"), ("Retry-After", &retry)], body.as_bytes())
     }
 
     // -- the dispatch table (spec 2.1, 2.2) -----------------------------------------------------------------------
@@ -367,6 +381,10 @@ impl Switchboard {
         if let Some(refused) = self.turn_away(&call.asker) {
             return Response::Http(refused);
         }
+        let tickets = match self.let_in(slot, call.head, call.identity.user.as_deref(), &call.asker) {
+            Ok(tickets) => tickets,
+            Err(refused) => return Response::Http(refused),
+        };
         let due_s = self.due_s(call.options, &call.identity);
         let newcomer = Newcomer {
             id,
@@ -374,6 +392,7 @@ impl Switchboard {
             user: call.identity.user,
             request: call.options.keep_request.then(|| call.raw.into()),
             endpoint: self.slots.hot(slot).endpoint,
+            tickets,
         };
         if want == Want::Poll {
             return Response::Poll(PollOf::New(newcomer), call.asker);
@@ -409,6 +428,8 @@ impl Switchboard {
             return false;
         }
         self.claimed += 1;
+        self.keep_tickets(slot, newcomer.tickets);
+        self.counters.handshakes_pending.add(1);
         self.expiries.set(slot, newcomer.due_s);
         let request = newcomer.request.map_or(0, |request| self.requests.insert(request).unwrap_or(0));
         let user = newcomer.user.map_or(0, |user| self.requests.insert(user.into_bytes().into()).unwrap_or(0));
@@ -418,7 +439,7 @@ impl Switchboard {
         let cold = self.slots.cold_mut(slot);
         (cold.id, cold.request, cold.user) = (id.0, request, user);
         cold.connected_at_s = now_s;
-        cold.flags.set(ColdFlags::CLAIMED);
+        cold.flags.set(ColdFlags::CLAIMED | ColdFlags::PENDING);
         if negotiated.is_some() {
             cold.flags.set(ColdFlags::NEGOTIATED);
         }

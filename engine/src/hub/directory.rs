@@ -76,14 +76,17 @@ struct Spent {
 const SPENT_PER_STRIPE_MAX: usize = 4096;
 
 impl Spent {
-    fn add(&mut self, id: Key, now_s: u32, until_s: u32) {
+    /// Whether another one had to be forgotten early for it.
+    fn add(&mut self, id: Key, now_s: u32, until_s: u32) -> bool {
         self.forget(now_s);
-        if self.order.len() == SPENT_PER_STRIPE_MAX {
+        let full = self.order.len() == SPENT_PER_STRIPE_MAX;
+        if full {
             self.pop();
         }
         if self.ids.insert(id) {
             self.order.push_back((until_s, id));
         }
+        full
     }
 
     fn forget(&mut self, now_s: u32) {
@@ -233,10 +236,11 @@ impl Directory {
         }
     }
 
-    /// Lets go of `id`, and lets nobody claim it before `until_s`: its token is still good.
-    pub fn spend(&self, id: &[u8; 16], connection: ConnRef, now_s: u32, until_s: u32) {
+    /// Lets go of `id`, and lets nobody claim it before `until_s`: its token is still good. `true`: another one was
+    /// forgotten for it, whose token is still good as well.
+    pub fn spend(&self, id: &[u8; 16], connection: ConnRef, now_s: u32, until_s: u32) -> bool {
         self.release(id, connection);
-        self.stripe(id).spent.add(key_of(id), now_s, until_s);
+        self.stripe(id).spent.add(key_of(id), now_s, until_s)
     }
 
     /// What is known of `id`.
@@ -335,7 +339,8 @@ mod tests {
         for n in 0..=SPENT_PER_STRIPE_MAX as u64 {
             let mut id = [0; 16];
             id[..8].copy_from_slice(&n.to_le_bytes());
-            directory.spend(&id, connection, 1, 1000);
+            let forgotten = directory.spend(&id, connection, 1, 1000);
+            assert_eq!(forgotten, n == SPENT_PER_STRIPE_MAX as u64);
         }
         assert_eq!(directory.standing(&[0; 16]), Standing::Unused);
         assert_eq!(directory.stripe(&[0; 16]).spent.order.len(), SPENT_PER_STRIPE_MAX);

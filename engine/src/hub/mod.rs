@@ -1,7 +1,9 @@
 //! Who is in which hub, group and user on this shard; who answers; how one message becomes a thousand sends.
 
+pub mod admission;
 pub(crate) mod asker;
 pub mod asks;
+pub(crate) mod bucket;
 pub(crate) mod compressor;
 pub(crate) mod connect;
 pub mod context;
@@ -25,5 +27,6 @@ pub mod route;
 pub mod shedding;
 pub mod streams;
 pub mod switchboard;
+pub(crate) mod uplink;
 pub mod uploads;
 pub(crate) mod waiting;

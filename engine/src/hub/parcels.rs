@@ -1,4 +1,4 @@
-//! What goes with a socket that moves to another shard: what has been read from it already.
+//! What goes with a socket that moves to another shard: what has been read from it already, and where it comes from.
 //!
 //! A connection lives on one shard, and a request for it may land on any. The request's socket then moves to the shard
 //! of the connection, together with the request: everything about one connection happens in one place, and a client that
@@ -7,15 +7,18 @@
 use crate::hub::asker::Asker;
 use crate::hub::directory::ConnRef;
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// What has been read from a socket.
+/// What goes with one socket.
 #[derive(Debug, Default)]
 pub(crate) struct Parcel {
     /// A POST that was taken whole before it was known where its connection is.
     pub post: Option<LostPost>,
     /// Bytes that nobody has acted on.
     pub input: Vec<u8>,
+    /// Where it comes from, if anybody wants to know.
+    pub peer: Option<IpAddr>,
 }
 
 /// A whole POST on the wrong shard.

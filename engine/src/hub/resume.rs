@@ -256,7 +256,8 @@ impl Switchboard {
         let mut bytes_max = self.options(session).map_or(0, |options| options.resume_bytes_max);
         // A client that is not read from cannot be heard acknowledging, and what it would have to take first is what it
         // is waited for with: the window is widened until it is read from again.
-        let deaf = self.slots.hot(session).flags.has(Flags::PAUSED);
+        let deaf = self.slots.hot(session).flags.has(Flags::PAUSED)
+            && (!self.may_be_read(session) || self.uploads_hold_back(session));
         if deaf {
             bytes_max = bytes_max.max(self.limits.outbox_bytes_max);
         }

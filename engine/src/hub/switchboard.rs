@@ -11,6 +11,7 @@ use crate::conn::outbox;
 use crate::conn::slots::{ColdFlags, Flags, Slots, State};
 use crate::conn::wire::{ByVariation, Variation};
 use crate::event::{CloseReason, SharedCounters};
+use crate::hub::admission::{Admission, Tickets};
 use crate::hub::asker::Asker;
 use crate::hub::asks::{Asked, Asks};
 use crate::hub::compressor::Compressor;
@@ -33,6 +34,7 @@ use crate::hub::resume::{UNNUMBERED, Window};
 use crate::hub::route::Leg;
 use crate::hub::shedding::{Shedding, Targets};
 use crate::hub::streams::Streams;
+use crate::hub::uplink::Uplinks;
 use crate::hub::uploads::Uploads;
 use crate::hub::waiting::Waiting;
 use crate::ids::{IdKeys, IdMint};
@@ -49,6 +51,7 @@ use fanfare_protocol::negotiate::Transport;
 use fanfare_protocol::ws::deflate::inflater::Inflater;
 use fanfare_protocol::ws::encode;
 use std::collections::{BinaryHeap, HashMap, HashSet};
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
@@ -77,6 +80,8 @@ pub struct Shared {
     pub directory: Directory,
     /// Negotiated and not yet connected.
     pub pending: Pending,
+    /// Who may come in now.
+    pub admission: Admission,
     /// What goes with sockets on their way to each shard.
     pub parcels: Vec<Parcels>,
     /// Keys of ids and tokens.
@@ -176,6 +181,12 @@ pub struct Switchboard {
 
     /// Ids that are claimed for connections of this shard.
     pub(crate) claimed: usize,
+    /// Where sockets come from, if anybody wants to know.
+    pub(crate) peers: HashMap<Slot, IpAddr>,
+    /// The places that connections hold, by those that hold some.
+    pub(crate) tickets: HashMap<Slot, Box<Tickets>>,
+    /// What clients have said, where that is bounded.
+    pub(crate) uplinks: Uplinks,
 
     /// Connections to send to at the end of the turn.
     pub(crate) dirty: Vec<Slot>,
@@ -272,6 +283,9 @@ impl Switchboard {
             lost_posts: HashMap::new(),
             again: Vec::new(),
             claimed: 0,
+            peers: HashMap::new(),
+            tickets: HashMap::new(),
+            uplinks: Uplinks::new(&limits),
             dirty: Vec::new(),
             closing: Vec::new(),
             retry: Vec::new(),
@@ -605,6 +619,8 @@ impl Switchboard {
         hot.session.handle_handshake_done(variation.format(), tick);
         hot.state = State::Open;
         hot.flags.set(Flags::MEMBER);
+        self.end_handshake(slot);
+        let hot = self.slots.hot_mut(slot);
         hot.fan_stamp = self.fans.stamp();
         let hub = self.hub_of(self.slots.hot(slot).endpoint);
         let position = self.registry.add_member(hub, slot, variation);
@@ -689,6 +705,7 @@ impl Switchboard {
     /// Takes a member out of everything and tells its host. The id of a session that still has something to say stays
     /// its own: the next poll asks for it.
     fn depart(&mut self, slot: Slot, reason: CloseReason, forget: bool) {
+        self.end_handshake(slot);
         if forget {
             self.forget_identity(slot);
         }
@@ -721,19 +738,28 @@ impl Switchboard {
         host.disconnected(&mut Context::new(self, slot), reason);
     }
 
+    /// Its hub handshake is awaited no longer: it has come, or will not.
+    fn end_handshake(&mut self, slot: Slot) {
+        if self.slots.cold_mut(slot).flags.take(ColdFlags::PENDING) {
+            self.counters.handshakes_pending.sub(1);
+        }
+    }
+
     fn forget_identity(&mut self, slot: Slot) {
         let reference = self.reference(slot);
         let cold = *self.slots.cold(slot);
         let id = cold.id;
         if self.slots.cold_mut(slot).flags.take(ColdFlags::CLAIMED) {
             self.claimed -= 1;
+            self.tickets.remove(&slot);
             let now_s = self.now_s();
             // A longer life than the token's leaves nothing to remember.
             let negotiated = cold.flags.has(ColdFlags::NEGOTIATED);
             let token_good = negotiated && now_s.saturating_sub(cold.connected_at_s) <= self.limits.negotiate_ttl_s;
             if token_good {
                 let until_s = now_s + self.limits.negotiate_ttl_s + 1;
-                self.shared.directory.spend(&id, reference, now_s, until_s);
+                let forgotten = self.shared.directory.spend(&id, reference, now_s, until_s);
+                self.counters.spent_forgotten_total.add(u64::from(forgotten));
             } else {
                 self.shared.directory.release(&id, reference);
             }
@@ -834,6 +860,9 @@ impl Switchboard {
             _ => self.counters.dropped_closed_total.add(lost),
         }
         outbox::clear(hot, runs, &mut self.holdings);
+        self.peers.remove(&slot);
+        self.tickets.remove(&slot);
+        self.uplinks.forget(slot);
         let (hot, partials) = self.slots.input(slot);
         partials.drop_handle(&mut hot.partial);
         if hot.flags.take(Flags::SLOW) {

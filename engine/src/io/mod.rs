@@ -18,7 +18,7 @@ pub use uring::{RingError, RingStep, Uring, UringOptions};
 pub use wake::{RingFds, WakeHandle};
 
 use crate::buf::{Extent, RecvPool};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 /// A connection's index: in the ring's table of direct descriptors and in every table of the shard.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -217,6 +217,15 @@ pub enum Completion {
         /// The error, if it failed; the slot is then empty again.
         result: Result<(), Errno>,
     },
+    /// The answer to [`Io::introduce`].
+    Introduced {
+        /// The connection.
+        slot: Slot,
+        /// Its tenant.
+        generation: Generation,
+        /// Where it comes from; `None`: it has gone already, or the kernel would not say.
+        peer: Option<IpAddr>,
+    },
     /// Another shard, or a thread without a ring, asked for attention.
     Woken,
 }
@@ -283,6 +292,10 @@ pub trait Io {
 
     /// Gives the process descriptor back, if there is one. Returns whether there was.
     fn unlend(&mut self, slot: Slot) -> bool;
+
+    /// Asks where the slot comes from: accepts of the ring do not say. Answered by `Introduced`; costs a descriptor of
+    /// the process for the length of one `enter`.
+    fn introduce(&mut self, slot: Slot, generation: Generation);
 
     /// Sends from the log's pages without copying, now, without waiting. The segment must be marked lent first.
     fn send_file(&mut self, slot: Slot, bytes: Extent) -> Result<u32, Errno>;

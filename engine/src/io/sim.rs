@@ -36,6 +36,7 @@ enum Request {
     Send { slot: Slot, tag: Tag, runs: Vec<Extent> },
     PollOut { slot: Slot, generation: Generation },
     Lend { slot: Slot, generation: Generation },
+    Introduce { slot: Slot, generation: Generation },
     HandOver { slot: Slot, generation: Generation, shard: u8, parcel: u32 },
     Close { slot: Slot, generation: Generation },
     CancelAccept,
@@ -50,6 +51,7 @@ enum Lane {
     Poll(Slot),
     PollOut(Slot),
     Lend(Slot),
+    Introduce(Slot),
     HandOver(Slot),
     Adopt,
     Accept(usize),
@@ -261,6 +263,11 @@ impl Sim {
                     _ => self.push(Lane::PollOut(slot), Completion::Writable { slot, generation }),
                 },
                 Request::Lend { slot, generation } => self.execute_lend(state, slot, generation),
+                Request::Introduce { slot, generation } => {
+                    let tenant = self.tenant(slot).filter(|tenant| !tenant.closed);
+                    let peer = tenant.map(|tenant| state.connections[tenant.connection].address);
+                    self.push(Lane::Introduce(slot), Completion::Introduced { slot, generation, peer });
+                }
                 Request::HandOver { slot, generation, shard, parcel } => {
                     self.execute_hand_over(state, (slot, generation), shard, parcel);
                 }
@@ -709,6 +716,11 @@ impl Io for Sim {
 
     fn unlend(&mut self, slot: Slot) -> bool {
         self.tenant(slot).is_some_and(|tenant| tenant.loan.take().is_some())
+    }
+
+    fn introduce(&mut self, slot: Slot, generation: Generation) {
+        self.check_generation(slot, generation);
+        self.queue.push_back(Request::Introduce { slot, generation });
     }
 
     fn send_file(&mut self, slot: Slot, bytes: Extent) -> Result<u32, Errno> {

@@ -111,6 +111,7 @@ pub struct Uring {
     addresses: Vec<RawAddress>,
     books: Books,
     counters: IoCounters,
+    user_timeout: Duration,
     /// A hand-over in the middle of a turn failed for good; the next `enter` reports it.
     broken: Option<i32>,
     thread: PhantomData<*const ()>,
@@ -195,11 +196,18 @@ impl Uring {
             addresses: Vec::with_capacity(ADDRESSES_MAX),
             books: Books::default(),
             counters: IoCounters::default(),
+            user_timeout: socket::USER_TIMEOUT,
             broken: None,
             thread: PhantomData,
         };
         uring.start().map_err(|error| RingError::new(RingStep::Start, &error))?;
         Ok(uring)
+    }
+
+    /// How long bytes that were sent on sockets of later listeners may stay unacknowledged before the kernel gives the
+    /// connection up.
+    pub fn set_user_timeout(&mut self, timeout: Duration) {
+        self.user_timeout = timeout;
     }
 
     /// A handle that wakes this shard from any thread.
@@ -456,7 +464,7 @@ impl Io for Uring {
         if self.books.listeners.len() == LISTENERS_MAX {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "at most 8 listeners per shard"));
         }
-        let (socket, bound) = socket::listener(address)?;
+        let (socket, bound) = socket::listener(address, self.user_timeout)?;
         self.books.listeners.push(Listener { socket, armed: false });
         Ok(bound)
     }
@@ -555,6 +563,10 @@ impl Io for Uring {
 
     fn unlend(&mut self, slot: Slot) -> bool {
         self.books.end_loan(slot)
+    }
+
+    fn introduce(&mut self, slot: Slot, generation: Generation) {
+        self.stage_one(request::introduce(slot, generation));
     }
 
     fn send_file(&mut self, slot: Slot, bytes: Extent) -> Result<u32, Errno> {

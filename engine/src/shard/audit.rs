@@ -1,7 +1,7 @@
 //! What must hold, looked at the slow way: for simulations and other tests.
 
 use crate::conn::outbox;
-use crate::conn::slots::{Flags, State};
+use crate::conn::slots::{ColdFlags, Flags, State};
 use crate::hub::registry::HubId;
 use crate::hub::switchboard::Switchboard;
 use crate::io::Io;
@@ -35,6 +35,7 @@ impl<I: Io> Shard<I> {
             ("sockets that nobody has answered for", self.handed_over.len()),
             ("parcels", self.board.shared.parcels[self.board.shard as usize].len()),
             ("answers owed", self.board.answers_owed()),
+            ("sockets nobody has introduced", self.strangers()),
         ])?;
         self.board.check_log()
     }
@@ -87,6 +88,10 @@ impl Switchboard {
                 return Err(format!("{kept} {what} kept, {counted} counted"));
             }
         }
+        let pending = self.slots.all().filter(|&slot| self.slots.cold(slot).flags.has(ColdFlags::PENDING)).count();
+        if self.counters.handshakes_pending.get() != pending as u64 {
+            return Err(format!("{pending} handshakes awaited, {} counted", self.counters.handshakes_pending.get()));
+        }
         if self.registry.membership_count() != memberships {
             return Err(format!("{memberships} memberships reachable, {} kept", self.registry.membership_count()));
         }
@@ -134,6 +139,11 @@ impl Switchboard {
             ("client results awaited", self.asks.len()),
             ("client results awaited by all shards", self.shared.asked.len()),
             ("late connections", self.counters.slow_connections.get() as usize),
+            ("handshakes awaited", self.counters.handshakes_pending.get() as usize),
+            ("addresses of sockets", self.peers.len()),
+            ("tickets", self.tickets.len()),
+            ("places of users and addresses", self.shared.admission.taken()),
+            ("accounts of clients", self.uplinks.len()),
         ])
     }
 

@@ -69,10 +69,11 @@ impl Switchboard {
     /// Goes on with what was read and not taken in the last turn.
     pub(crate) fn read_unread(&mut self, slot: Slot) {
         self.slots.cold_mut(slot).flags.clear(ColdFlags::UNREAD_LISTED);
-        match self.slots.hot(slot).state {
+        let state = self.slots.hot(slot).state;
+        match state {
             State::Farewell => self.linger(slot, &mut []),
             // Whoever may not be read from may not be heard either: `unpause` comes back to this.
-            _ if !self.may_be_read(slot) => {}
+            _ if self.is_held_back(slot) => {}
             _ => {
                 self.handle_deflated(slot, &mut []);
                 self.pause_if_it_owes_much(slot);

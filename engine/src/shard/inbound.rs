@@ -31,6 +31,8 @@ use fanfare_protocol::ws::{DataKind, OpCode};
 const ECHO_SMALL_FRAMES_MAX: usize = 4096;
 /// The fragments after those have at least so many bytes.
 const ECHO_GATHERED_BYTES: usize = 64 << 10;
+/// What a frame costs its sender beside its payload: empty ones are not free.
+const FRAME_BYTES_MIN: usize = 2;
 
 /// What became of a run of hub messages.
 enum Flow {
@@ -121,10 +123,16 @@ impl Switchboard {
         partials.take(&mut hot.partial)
     }
 
-    pub(crate) fn keep_partial(&mut self, slot: Slot, partial: Partial) {
+    pub(crate) fn keep_partial(&mut self, slot: Slot, mut partial: Partial) {
+        let tick = self.tick();
         let (hot, partials) = self.slots.input(slot);
         if matches!(hot.state, State::Free | State::Closing) {
             return;
+        }
+        if partial.is_unfinished() {
+            partial.since.get_or_insert(tick);
+        } else {
+            partial.since = None;
         }
         if !partials.keep(&mut hot.partial, partial) {
             self.hang_up(slot, CloseReason::Overload);
@@ -396,7 +404,12 @@ impl Switchboard {
                     self.handle_payload(slot, partial, payload);
                 }
             }
-            Ok(Event::Ping(payload)) => self.pong(slot, payload.as_slice()),
+            Ok(Event::Ping(payload)) => {
+                self.pong(slot, payload.as_slice());
+                self.charge_uplink(slot, 1, payload.as_slice().len() + FRAME_BYTES_MIN);
+                self.keep_pace(slot);
+                self.touch_echo(slot);
+            }
             Ok(Event::Pong(_)) => {}
             Ok(Event::Close { code, .. }) => {
                 self.returned_close(slot, code);
@@ -463,8 +476,21 @@ impl Switchboard {
             }
             partial.echo = (!fin).then_some(echo);
         }
+        if fin {
+            partial.since = None;
+        }
+        self.touch_echo(slot);
         if self.tell_bytes(slot, &frames).is_err() {
             self.hang_up(slot, CloseReason::Overload);
+        }
+    }
+
+    /// An echo is being used: its idle time begins anew.
+    fn touch_echo(&mut self, slot: Slot) {
+        let tick = self.tick();
+        let hot = self.slots.hot_mut(slot);
+        if hot.state == State::Echo {
+            hot.session = Session::new(tick);
         }
     }
 
@@ -482,6 +508,12 @@ impl Switchboard {
 
     /// A piece of the client's stream of hub messages; frames do not matter (spec 2.3).
     fn handle_payload(&mut self, slot: Slot, partial: &mut Partial, payload: &[u8]) {
+        self.charge_uplink(slot, 0, payload.len() + FRAME_BYTES_MIN);
+        self.take_payload(slot, partial, payload);
+        self.keep_pace(slot);
+    }
+
+    fn take_payload(&mut self, slot: Slot, partial: &mut Partial, payload: &[u8]) {
         if partial.bytes.is_empty() {
             if let Flow::Rest(at) = self.handle_messages(slot, partial, payload, 0) {
                 partial.bytes.extend_from_slice(&payload[at..]);
@@ -517,7 +549,10 @@ impl Switchboard {
             };
             match used {
                 Some(0) => return Flow::Rest(at),
-                Some(used) => at += used,
+                Some(used) => {
+                    at += used;
+                    partial.since = None;
+                }
                 None => return Flow::Stop,
             }
         }
@@ -592,6 +627,9 @@ impl Switchboard {
                 let tick = self.tick();
                 let is_ping = matches!(message, Message::Ping);
                 self.slots.hot_mut(slot).session.handle_message(tick, is_ping);
+                if fresh {
+                    self.charge_uplink(slot, 1, 0);
+                }
                 if !fresh || self.is_new(slot, &message) {
                     self.take_message(slot, partial, &message, &bytes[..used]);
                 }
@@ -728,10 +766,15 @@ impl Switchboard {
         owes_little && held <= self.limits.held_bytes_max / 2
     }
 
+    /// Whether anything speaks against reading from a connection.
+    pub(crate) fn is_held_back(&mut self, slot: Slot) -> bool {
+        !self.may_be_read(slot) || self.uploads_hold_back(slot) || self.is_over_uplink(slot)
+    }
+
     /// Reads from a connection again, if nothing else speaks against it.
     pub(crate) fn unpause(&mut self, slot: Slot) {
         let paused = self.slots.hot(slot).flags.has(Flags::PAUSED);
-        if !paused || !self.may_be_read(slot) || self.uploads_hold_back(slot) || self.want_unread(slot) {
+        if !paused || self.is_held_back(slot) || self.want_unread(slot) {
             return;
         }
         let tick = self.tick();

@@ -3,6 +3,7 @@
 mod audit;
 mod deflated;
 mod inbound;
+mod introductions;
 mod mail;
 mod moving;
 mod outbound;
@@ -18,6 +19,7 @@ use crate::hub::switchboard::{Shared, Switchboard};
 use crate::interconnect::{Receiver, Sender};
 use crate::io::{Completion, Errno, Generation, Io, IoCounters, Received, Slot, Wait};
 use crate::limits::{self, READ_ROUNDS_BYTES_MAX, READ_ROUNDS_MAX, READ_ROUNDS_US_MAX};
+use introductions::Introductions;
 use outbound::Flights;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -69,6 +71,7 @@ pub(crate) struct Shard<I: Io> {
     accept_at_us: Option<u64>,
     lent: usize,
     lend_barred_until_us: u64,
+    introductions: Introductions,
 }
 
 /// After the table was full, or an accept failed, so long until the next try.
@@ -111,6 +114,7 @@ impl<I: Io> Shard<I> {
             accept_at_us: None,
             lent: 0,
             lend_barred_until_us: 0,
+            introductions: Introductions::default(),
         })
     }
 
@@ -226,6 +230,7 @@ impl<I: Io> Shard<I> {
                 }
                 Completion::Adopted { slot, parcel } => self.adopted(slot, parcel),
                 Completion::Closed { slot, .. } => self.closed(slot),
+                Completion::Introduced { slot, generation, peer } => self.introduced(slot, generation, peer),
                 Completion::Connected { .. } => debug_assert!(false, "a server dials nobody"),
             }
         }
@@ -237,13 +242,20 @@ impl<I: Io> Shard<I> {
         self.board.counters.sockets_open.add(1);
         let hot = self.board.slots.occupy(slot);
         hot.session = fanfare_protocol::hub::session::Session::new(tick);
-        hot.flags.set(Flags::POLL_ARMED);
-        let generation = hot.generation;
         if self.phase == Phase::Stopping {
-            hot.flags.clear(Flags::POLL_ARMED);
             return self.board.hang_up(slot, CloseReason::Drain);
         }
-        self.io.poll(slot, generation);
+        if self.board.shared.admission.wants_addresses() {
+            return self.introduce(slot);
+        }
+        self.watch(slot);
+    }
+
+    /// Arms the poll for input.
+    fn watch(&mut self, slot: Slot) {
+        let hot = self.board.slots.hot_mut(slot);
+        hot.flags.set(Flags::POLL_ARMED);
+        self.io.poll(slot, hot.generation);
     }
 
     fn accept_ended(&mut self, errno: Errno) {

@@ -30,8 +30,9 @@ impl<I: Io> Shard<I> {
             }
             self.board.moving.swap_remove(index);
             self.take_back(slot);
-            let parcel = Parcel { post: self.board.lost_posts.remove(&slot), input: self.board.take_input(slot) };
-            let parcel = self.board.shared.parcels[to as usize].put(parcel);
+            let (post, input) = (self.board.lost_posts.remove(&slot), self.board.take_input(slot));
+            let peer = self.board.peers.get(&slot).copied();
+            let parcel = self.board.shared.parcels[to as usize].put(Parcel { post, input, peer });
             self.handed_over.insert(slot, (to, parcel));
             self.io.hand_over(slot, connection.generation(), to, parcel);
         }
@@ -72,10 +73,13 @@ impl<I: Io> Shard<I> {
         }
         self.board.slots.hot_mut(slot).flags.set(Flags::POLL_ARMED);
         self.io.poll(slot, generation);
-        if let Some(LostPost { to, body, asker }) = parcel.post {
+        let Parcel { post, mut input, peer } = parcel;
+        if let Some(peer) = peer {
+            self.board.peers.insert(slot, peer);
+        }
+        if let Some(LostPost { to, body, asker }) = post {
             self.board.take_post(slot, PostTo::Connection(to), &body, asker);
         }
-        let mut input = parcel.input;
         self.board.handle_slice(slot, &mut input);
     }
 }

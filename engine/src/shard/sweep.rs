@@ -1,7 +1,7 @@
 //! Time: pings, time-outs, deadlines. No timer per connection: a sweep over the table, a tenth of it every 100 ms.
 
 use crate::buf::Extent;
-use crate::conn::endpoint::EndpointOptions;
+use crate::conn::endpoint::{EndpointOptions, Service};
 use crate::conn::outbox;
 use crate::conn::slots::{Flags, State};
 use crate::conn::wire::{ByVariation, Variation};
@@ -103,6 +103,7 @@ impl<I: Io> Shard<I> {
         if matches!(hot.state, State::Free | State::Closing) {
             return;
         }
+        let hot_is_paused = hot.flags.has(Flags::PAUSED);
         // Stamps are compared by distance: none may grow old enough to look new.
         if stamp.wrapping_sub(hot.fan_stamp) > STAMP_AGE_MAX {
             hot.fan_stamp = stamp.wrapping_sub(STAMP_AGE_MAX);
@@ -122,7 +123,29 @@ impl<I: Io> Shard<I> {
         if slot.is_session() {
             self.board.sweep_polling(slot);
         }
+        if hot_is_paused && self.board.uplinks.is_on() {
+            self.board.unpause(slot);
+        }
+        if self.is_stuck(slot, tick) {
+            let limit_ms = self.board.limits.message_timeout_ms;
+            return self.board.give_up_message(slot, limit_ms);
+        }
         self.sweep_session(slot, tick);
+    }
+
+    /// Whether a message is under way for longer than it may be. Whoever is not read from is not to blame.
+    fn is_stuck(&mut self, slot: Slot, tick: Tick) -> bool {
+        let limit_ms = self.board.limits.message_timeout_ms;
+        let (hot, partials) = self.board.slots.input(slot);
+        let on_websocket = matches!(hot.state, State::Handshake | State::Open | State::Echo | State::Carrying);
+        if limit_ms == 0 || hot.partial == 0 || !on_websocket {
+            return false;
+        }
+        let Some(since) = partials.since_mut(hot.partial) else { return false };
+        if hot.flags.has(Flags::PAUSED) && since.is_some() {
+            *since = Some(tick);
+        }
+        since.is_some_and(|since| tick.since(since) >= ticks_from_ms(limit_ms))
     }
 
     fn sweep_session(&mut self, slot: Slot, tick: Tick) {
@@ -132,7 +155,7 @@ impl<I: Io> Shard<I> {
                 let limit = self.board.limits.head_timeout_ms;
                 Timing::from_ms(limit, 0, 0)
             }
-            State::Echo | State::Waiting | State::Moving | State::Carrying | State::Closing => return,
+            State::Waiting | State::Moving | State::Carrying | State::Closing => return,
             // A poll is proof enough that its client lives, and its answer that we do (spec 2.5).
             _ if slot.is_session() && hot.variation.transport() == Transport::LongPolling => {
                 let timing = self.board.timings[hot.endpoint as usize];
@@ -144,6 +167,9 @@ impl<I: Io> Shard<I> {
             None => {}
             Some(Timeout::SendPing) => self.ping(slot, tick),
             Some(Timeout::HandshakeTimeout) if hot.state == State::Http => self.board.http_timeout(slot),
+            Some(Timeout::HandshakeTimeout) if hot.state == State::Echo => {
+                self.board.farewell(slot, CloseReason::IdleTimeout, None, CloseCode::NORMAL);
+            }
             Some(Timeout::HandshakeTimeout) => {
                 self.board.refuse_handshake(slot, "Handshake was canceled.", CloseReason::HandshakeTimeout);
             }
@@ -259,6 +285,16 @@ impl Switchboard {
         self.write_private(variation, &Outgoing::Ping).ok().map(|runs| runs[0])
     }
 
+    /// A message that its client has begun and does not end: its room is for others.
+    fn give_up_message(&mut self, slot: Slot, limit_ms: u32) {
+        let text = format!("A message did not arrive whole within {limit_ms} ms (limits.message_timeout_ms).");
+        if self.slots.hot(slot).state == State::Open {
+            return self.offend(slot, CloseReason::MessageTimeout, &text);
+        }
+        self.lose_carrier(slot, CloseReason::MessageTimeout);
+        self.farewell(slot, CloseReason::MessageTimeout, None, CloseCode::POLICY);
+    }
+
     /// A client that pinged once has fallen silent (spec 6.8).
     fn time_out(&mut self, slot: Slot, detail: &str) {
         let detailed = self.options(slot).is_some_and(|options| options.detailed_errors);
@@ -269,5 +305,10 @@ impl Switchboard {
 
 /// The timing of every endpoint, by index.
 pub(crate) fn timings(endpoints: &[crate::conn::endpoint::Endpoint]) -> Vec<Timing> {
-    endpoints.iter().map(|endpoint| endpoint.hub_options().map_or_else(|| Timing::from_ms(0, 0, 0), timing)).collect()
+    let of = |service: &Service| match service {
+        Service::Hub { options, .. } => timing(options),
+        // Being used begins its time anew, like a handshake that is awaited.
+        Service::Echo(options) => Timing::from_ms(options.idle_timeout_ms, 0, 0),
+    };
+    endpoints.iter().map(|endpoint| of(&endpoint.service)).collect()
 }

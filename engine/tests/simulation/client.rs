@@ -505,7 +505,8 @@ impl Client {
                 deflate.agreed = true;
             }
         } else {
-            let fits = text.starts_with("HTTP/1.1 503 ") || self.leaving;
+            let refused = text.starts_with("HTTP/1.1 503 ") || text.starts_with("HTTP/1.1 429 ");
+            let fits = refused || self.leaving;
             assert!(fits, "client {}: {text}", self.number);
             self.stage = Stage::Closing;
             self.dismissed = true;

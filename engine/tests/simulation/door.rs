@@ -116,6 +116,10 @@ impl Io for Door {
         self.sim.lend(slot, generation);
     }
 
+    fn introduce(&mut self, slot: Slot, generation: Generation) {
+        self.sim.introduce(slot, generation);
+    }
+
     fn unlend(&mut self, slot: Slot) -> bool {
         self.sim.unlend(slot)
     }

@@ -153,7 +153,7 @@ impl Requests {
             }
             200 => None,
             202 if self.deleting => None,
-            503 => Some(News::Refused),
+            429 | 503 => Some(News::Refused),
             status => Some(News::Ended(status)),
         }
     }
@@ -176,7 +176,7 @@ impl Requests {
             return Some(News::Begun);
         }
         let (status, _) = take_response(&mut self.main_input)?;
-        Some(if status == 503 { News::Refused } else { News::Ended(status) })
+        Some(if matches!(status, 429 | 503) { News::Refused } else { News::Ended(status) })
     }
 
     /// Every whole event that is there, each with whole messages in it.
@@ -201,7 +201,7 @@ impl Requests {
                 Some(News::Begun)
             }
             200 => Some(News::Messages(body)),
-            503 => Some(News::Refused),
+            429 | 503 => Some(News::Refused),
             status => Some(News::Ended(status)),
         }
     }

@@ -708,3 +708,22 @@ pub(crate) fn everything_at_once(seed: u64) -> Tally {
         &[CloseReason::SlowClient, CloseReason::PingTimeout, CloseReason::HandshakeTimeout, CloseReason::HttpTimeout];
     play(plan)
 }
+
+// -- who may come in, and how much they may say -----------------------------------------------------------------------
+
+/// Places by user and by address, of which there are too few; and everybody says more than the pace allows.
+pub(crate) fn too_few_places_and_too_many_words(seed: u64) -> Tally {
+    let mut plan = Plan::rough(seed).shards(2).slots(60).churn().also(3, Act::Arrive);
+    plan.requests = 300;
+    plan.limits.connections_per_user_max = 5;
+    plan.limits.connections_per_address_max = 3;
+    plan.limits.connect_rate = 8;
+    plan.limits.negotiate_rate = 3;
+    plan.limits.handshakes_pending_max = 2;
+    plan.limits.uplink_messages_rate = 3;
+    plan.limits.uplink_bytes_rate = 3_000;
+    // Pings wait like everything else; and whoever polled and went is given up for that, not for its handshake.
+    plan.endpoint.client_timeout_ms = 120_000;
+    plan.endpoint.handshake_timeout_ms = 120_000;
+    play(plan)
+}

@@ -17,7 +17,7 @@ const fn gauge(name: &'static str, labels: &'static [&'static str], help: &'stat
 type Plain = (Metric, fn(&ShardMetrics) -> u64);
 
 /// Summed over the shards.
-static SUMMED: [Plain; 29] = [
+static SUMMED: [Plain; 32] = [
     (gauge("fanfare_sockets", &[], "Open sockets of the public listener, hub connections or not."), |m| m.sockets_open),
     (counter("fanfare_sockets_accepted_total", &[], "Sockets accepted."), |m| m.accepted_total),
     (counter("fanfare_connections_resumed_total", &[], "Connections that went on with another WebSocket."), |m| {
@@ -34,6 +34,25 @@ static SUMMED: [Plain; 29] = [
     (
         counter("fanfare_connections_opened_total", &[], "Client connections that came through the hub handshake."),
         |m| m.opened_total,
+    ),
+    (gauge("fanfare_handshakes_pending", &[], "Connections let in that have not shaken hands yet."), |m| {
+        m.handshakes_pending
+    }),
+    (
+        counter(
+            "fanfare_uplink_waits_total",
+            &[],
+            "Times a client was not read from because it had sent more than it may.",
+        ),
+        |m| m.uplink_waits_total,
+    ),
+    (
+        counter(
+            "fanfare_spent_ids_forgotten_total",
+            &[],
+            "Ids of connections that have gone, forgotten while their tokens were still good.",
+        ),
+        |m| m.spent_forgotten_total,
     ),
     (counter("fanfare_messages_received_total", &[], "Hub messages received from clients."), |m| {
         m.messages_received_total

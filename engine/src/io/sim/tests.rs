@@ -158,6 +158,7 @@ impl Echo {
             }
             Completion::Connected { .. }
             | Completion::HandedOver { .. }
+            | Completion::Introduced { .. }
             | Completion::Adopted { .. }
             | Completion::Woken => {}
         }

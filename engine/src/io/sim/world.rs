@@ -5,10 +5,15 @@ use crate::buf::{Extent, Logs};
 use crate::io::{Errno, Generation, Slot};
 use std::cell::RefCell;
 use std::collections::VecDeque;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Where peers connect from, in turn: so many hosts of one network.
+const HOSTS: u32 = 4;
+/// See [`HOSTS`].
+const NETWORK: u32 = u32::from_be_bytes([10, 0, 0, 0]);
 
 /// A simulated client, numbered in the order of `connect`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -72,6 +77,7 @@ impl Chunk {
 #[derive(Debug)]
 pub(super) struct Connection {
     pub(super) shard: u8,
+    pub(super) address: IpAddr,
     /// Bytes the peer wrote that have not reached the server's socket.
     pub(super) under_way: VecDeque<u8>,
     /// The peer has finished sending; arrives behind `under_way`.
@@ -230,6 +236,7 @@ impl World {
         state.listeners[listener].backlog.push_back(peer);
         state.connections.push(Connection {
             shard: state.listeners[listener].shard,
+            address: Ipv4Addr::from(NETWORK | (peer % HOSTS)).into(),
             under_way: VecDeque::new(),
             peer_finished: false,
             peer_gone: false,

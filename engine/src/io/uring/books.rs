@@ -128,6 +128,11 @@ impl Books {
             Op::Poll | Op::PollOut if cqe.result == -libc::ECANCELED => {}
             Op::Poll => {
                 let (slot, generation) = (cqe.slot(), cqe.generation());
+                // Input and a reset may come as one event, and the input's receive does not tell of the reset behind
+                // it (of an end it does): a second event makes for a second receive.
+                if cqe.result > 0 && cqe.result & i32::from(libc::POLLERR | libc::POLLHUP) != 0 {
+                    completions.push(Completion::Readable { slot, generation, armed: true });
+                }
                 completions.push(Completion::Readable { slot, generation, armed: cqe.more() });
             }
             Op::PollOut => {
@@ -144,6 +149,7 @@ impl Books {
             Op::Close => completions.push(Completion::Closed { slot: cqe.slot(), generation: cqe.generation() }),
             Op::Accept => self.accepted(cqe, completions),
             Op::Install => self.installed(cqe, completions),
+            Op::Introduce => introduced(cqe, completions),
             Op::Connect => self.connected(cqe, completions),
             Op::Woken => completions.push(Completion::Woken),
             Op::Event => {
@@ -206,6 +212,14 @@ impl Books {
         }
         completions.push(Completion::Connected { slot, generation, result });
     }
+}
+
+/// The descriptor is closed as soon as the kernel has said whose it is.
+fn introduced(cqe: Cqe, completions: &mut Vec<Completion>) {
+    // SAFETY: the kernel has just made this descriptor for us and told nobody else.
+    let socket = cqe.outcome().map(|fd| unsafe { OwnedFd::from_raw_fd(fd as i32) });
+    let peer = socket.ok().and_then(|socket| socket::peer(&socket).ok()).map(|address| address.ip());
+    completions.push(Completion::Introduced { slot: cqe.slot(), generation: cqe.generation(), peer });
 }
 
 #[inline]

@@ -43,11 +43,13 @@ pub(super) enum Op {
     HandOver = 12,
     /// Another ring has sent us a socket.
     Adopted = 13,
+    /// A descriptor that is looked at and closed.
+    Introduce = 14,
 }
 
 impl Op {
     pub(super) fn from_token(user_data: u64) -> Self {
-        const OPS: [Op; 14] = [
+        const OPS: [Op; 15] = [
             Op::Ignore,
             Op::Send,
             Op::Recv,
@@ -62,6 +64,7 @@ impl Op {
             Op::Wake,
             Op::HandOver,
             Op::Adopted,
+            Op::Introduce,
         ];
         OPS.get((user_data >> 56) as usize).copied().unwrap_or(Op::Ignore)
     }
@@ -133,6 +136,10 @@ pub(super) fn close(slot: Slot, user_data: u64) -> Entry {
 
 pub(super) fn install(slot: Slot, generation: Generation) -> Entry {
     opcode::FixedFdInstall::new(Fixed(slot.0), 0).build().user_data(tenant(Op::Install, slot, generation))
+}
+
+pub(super) fn introduce(slot: Slot, generation: Generation) -> Entry {
+    opcode::FixedFdInstall::new(Fixed(slot.0), 0).build().user_data(tenant(Op::Introduce, slot, generation))
 }
 
 pub(super) fn wake(ring: RawFd, shard: u8) -> Entry {

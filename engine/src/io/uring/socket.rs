@@ -14,8 +14,8 @@ const BACKLOG: i32 = 4096;
 /// slow readers acts on bytes that are still ours.
 const NOT_SENT_LOW_WATER_BYTES: i32 = 16_384;
 
-/// How long sent bytes may stay unacknowledged before the kernel gives the connection up.
-const USER_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long sent bytes may stay unacknowledged before the kernel gives the connection up, unless somebody says otherwise.
+pub(super) const USER_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A socket address as the kernel wants it.
 #[derive(Clone, Copy)]
@@ -115,7 +115,7 @@ fn bind(socket: &OwnedFd, address: SocketAddr) -> io::Result<()> {
 
 /// A bound, listening socket of which several may share one address. Accepted sockets inherit its options.
 /// An IPv6 listener takes IPv6 only, so that both families can be bound to the same port.
-pub(super) fn listener(address: SocketAddr) -> io::Result<(OwnedFd, SocketAddr)> {
+pub(super) fn listener(address: SocketAddr, user_timeout: Duration) -> io::Result<(OwnedFd, SocketAddr)> {
     let socket = stream_socket(address)?;
     set_option(&socket, libc::SOL_SOCKET, libc::SO_REUSEADDR, 1)?;
     set_option(&socket, libc::SOL_SOCKET, libc::SO_REUSEPORT, 1)?;
@@ -124,7 +124,8 @@ pub(super) fn listener(address: SocketAddr) -> io::Result<(OwnedFd, SocketAddr)>
     }
     set_option(&socket, libc::IPPROTO_TCP, libc::TCP_NODELAY, 1)?;
     set_option(&socket, libc::IPPROTO_TCP, libc::TCP_NOTSENT_LOWAT, NOT_SENT_LOW_WATER_BYTES)?;
-    set_option(&socket, libc::IPPROTO_TCP, libc::TCP_USER_TIMEOUT, USER_TIMEOUT.as_millis() as i32)?;
+    let user_timeout_ms = i32::try_from(user_timeout.as_millis()).unwrap_or(i32::MAX);
+    set_option(&socket, libc::IPPROTO_TCP, libc::TCP_USER_TIMEOUT, user_timeout_ms)?;
     bind(&socket, address)?;
     // SAFETY: plain system call on a socket we own.
     check(unsafe { libc::listen(socket.as_raw_fd(), BACKLOG) })?;
@@ -133,6 +134,15 @@ pub(super) fn listener(address: SocketAddr) -> io::Result<(OwnedFd, SocketAddr)>
     // SAFETY: the kernel writes at most `len` bytes into `raw`, which is that large.
     check(unsafe { libc::getsockname(socket.as_raw_fd(), std::ptr::from_mut(&mut raw).cast(), &raw mut len) })?;
     Ok((socket, raw.address()?))
+}
+
+/// Who is at the other end.
+pub(super) fn peer(socket: &OwnedFd) -> io::Result<SocketAddr> {
+    let mut raw = RawAddress::empty();
+    let mut len = size_of::<RawAddress>() as libc::socklen_t;
+    // SAFETY: the kernel writes at most `len` bytes into `raw`, which is that large.
+    check(unsafe { libc::getpeername(socket.as_raw_fd(), std::ptr::from_mut(&mut raw).cast(), &raw mut len) })?;
+    raw.address()
 }
 
 /// Takes a listener out of business at once, also while a cancelled accept still holds its file.
