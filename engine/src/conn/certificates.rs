@@ -258,7 +258,9 @@ mod tests {
         assert_eq!(seconds(GENERALIZED_TIME, "20240229120000Z"), Some(1_709_208_000));
         assert_eq!(seconds(GENERALIZED_TIME, "20000301000000Z"), Some(951_868_800));
         assert_eq!(seconds(GENERALIZED_TIME, "99991231235959Z"), Some(253_402_300_799));
-        for (tag, text) in [(UTC_TIME, "20240229120000Z"), (GENERALIZED_TIME, "20240229120000"), (UTC_TIME, "é"), (1, "")] {
+        for (tag, text) in
+            [(UTC_TIME, "20240229120000Z"), (GENERALIZED_TIME, "20240229120000"), (UTC_TIME, "é"), (1, "")]
+        {
             assert_eq!(seconds(tag, text), None, "{text}");
         }
     }

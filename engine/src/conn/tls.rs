@@ -285,7 +285,10 @@ fn put(
     written.map(drop).map_err(|_| CannotSeal)
 }
 
-fn encode(rest: &mut Vec<u8>, mut encode: impl FnMut(&mut [u8]) -> Result<usize, EncodeError>) -> Result<(), CannotSeal> {
+fn encode(
+    rest: &mut Vec<u8>,
+    mut encode: impl FnMut(&mut [u8]) -> Result<usize, EncodeError>,
+) -> Result<(), CannotSeal> {
     put(rest, 0, |out| {
         encode(out).map_err(|error| match error {
             EncodeError::InsufficientSize(size) => Some(size.required_size),
@@ -323,13 +326,26 @@ fn process(
                 read.ended = true;
                 true
             }
-            // Once more, for the alert that tells the peer why.
-            Err(error) => read.failure.replace(failure(&error)).is_none(),
+            Err(error) => {
+                read.failure = Some(failure(&error));
+                collect_alert(session, rest);
+                false
+            }
             Ok(_) => false,
         };
         at += discard;
         if !goes_on {
             return at.min(input.len());
+        }
+    }
+}
+
+/// What tells the peer why nothing more will be understood. The input behind an error must not be looked at again.
+fn collect_alert(session: &mut UnbufferedServerConnection, rest: &mut Vec<u8>) {
+    while session.wants_write() {
+        let Ok(ConnectionState::EncodeTlsData(mut data)) = session.process_tls_records(&mut []).state else { return };
+        if encode(rest, |out| data.encode(out)).is_err() {
+            return;
         }
     }
 }

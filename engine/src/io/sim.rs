@@ -16,7 +16,8 @@ pub use world::{PeerId, PeerState, World};
 
 use super::wake::WakeHandle;
 use super::{
-    COPY_BYTES_MAX, Completion, Errno, GATHER_MAX, Generation, Io, IoCounters, LISTENERS_MAX, Received, Sent, Slot, Tag, Wait,
+    COPY_BYTES_MAX, Completion, Errno, GATHER_MAX, Generation, Io, IoCounters, LISTENERS_MAX, Received, Sent, Slot,
+    Tag, Wait,
 };
 use crate::buf::{Extent, Logs, RecvPool};
 use std::collections::{HashMap, HashSet, VecDeque};
