@@ -15,9 +15,9 @@
 use crate::event::TlsFailure;
 use crate::io::{Generation, Slot};
 use crate::limits::{TLS_HANDSHAKE_STEPS_PER_TURN, TLS_INBOUND_BYTES_MAX, TLS_RECORD_BYTES_MAX, TLS_REST_BYTES_MAX};
-use rustls::HandshakeKind;
 use rustls::server::{ServerConfig, UnbufferedServerConnection};
 use rustls::unbuffered::{ConnectionState, EncodeError, EncryptError, UnbufferedStatus};
+use rustls::{AlertDescription, HandshakeKind};
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
@@ -353,6 +353,7 @@ fn collect_alert(session: &mut UnbufferedServerConnection, rest: &mut Vec<u8>) {
 fn failure(error: &rustls::Error) -> TlsFailure {
     use rustls::Error as E;
     match error {
+        E::AlertReceived(AlertDescription::CloseNotify | AlertDescription::UserCanceled) => TlsFailure::Gone,
         E::AlertReceived(_) => TlsFailure::Alert,
         E::PeerIncompatible(_) | E::NoApplicationProtocol => TlsFailure::Incompatible,
         E::InvalidMessage(_)
