@@ -81,14 +81,19 @@ const SHARDS_MAX: i64 = 64;
 Examples:
   fanfare serve --hub quotes --listen 0.0.0.0:8888
   fanfare serve --hub quotes --listen 0.0.0.0:8888 --cores 2-5 --connections-max 50000 --drain-period 30s
+  fanfare serve --hub quotes --tls-listen 0.0.0.0:443 --tls-cert-file chain.pem --tls-key-file key.pem
   fanfare serve --hub quotes --jwks-file keys.json --audience https://push.example --issuer https://id.example
 
 Signals: TERM tells every client to reconnect elsewhere, sends what is owed, then exits with 0. A second TERM, or INT,
-stops at once and exits with 130. HUP reads files with keys again.")]
+stops at once and exits with 130. HUP reads files with keys and certificates again.")]
 pub(crate) struct ServeArgs {
-    /// Address for clients, as IP:PORT; may be repeated, up to 8 times
-    #[arg(long, value_name = "ADDR", num_args = 1.., default_value = "0.0.0.0:8888", value_parser = parse_address)]
+    /// Address for clients, as IP:PORT; may be repeated, up to 8 times, those with TLS included [default: 0.0.0.0:8888,
+    /// or none with --tls-listen]
+    #[arg(long, value_name = "ADDR", num_args = 1.., value_parser = parse_address)]
     pub listen: Vec<SocketAddr>,
+    /// Addresses where clients speak TLS
+    #[command(flatten)]
+    pub tls: TlsArgs,
     /// Address for health, metrics and the status page
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8889", value_parser = parse_address)]
     pub admin: SocketAddr,
@@ -151,6 +156,22 @@ pub(crate) struct ServeArgs {
     /// Who may come in
     #[command(flatten)]
     pub auth: AuthArgs,
+}
+
+/// Arguments of `fanfare serve` about TLS.
+#[derive(Args, Debug)]
+pub(crate) struct TlsArgs {
+    /// Address for clients that speak TLS, as IP:PORT; may be repeated
+    #[arg(long = "tls-listen", value_name = "ADDR", num_args = 1.., value_parser = parse_address,
+          requires_all = ["cert_files", "key_files"])]
+    pub addresses: Vec<SocketAddr>,
+    /// File with a certificate chain in PEM, the server's own first; may be repeated: a client gets the first one that is
+    /// good for the name it asks for, or the first of all
+    #[arg(long = "tls-cert-file", id = "cert_files", value_name = "FILE", requires = "addresses")]
+    pub cert_files: Vec<PathBuf>,
+    /// File with the private key of the certificate in the same place, in PEM
+    #[arg(long = "tls-key-file", id = "key_files", value_name = "FILE", requires = "addresses")]
+    pub key_files: Vec<PathBuf>,
 }
 
 /// Arguments of `fanfare serve` about how many come in and how much they say.

@@ -12,6 +12,7 @@ use crate::failure::{Code, Failure};
 use crate::life::{self, End, Wish};
 use crate::node::{Node, Settings, hub_path};
 use crate::terminal::Keys;
+use crate::tls_files::TlsFiles;
 use crate::units::{grouped, human_duration};
 
 /// A developer's Ctrl-C should not wait for farewells.
@@ -31,6 +32,8 @@ pub(crate) fn run(args: &DevArgs, started: Instant) -> Result<ExitCode, Failure>
     };
     let settings = Settings {
         listen: vec![loopback(args.port)],
+        tls_listen: Vec::new(),
+        tls_files: TlsFiles::default(),
         admin: loopback(admin_port),
         hubs: distinct(&args.hubs)?,
         shards: args.shards,

@@ -33,6 +33,10 @@ pub(crate) enum Code {
     Control = 2021,
     /// A file with keys for tokens cannot be read or used.
     KeyFile = 2030,
+    /// A file with a TLS certificate or its key cannot be read or used.
+    TlsFile = 2031,
+    /// A TLS certificate has expired, or will soon.
+    TlsExpiry = 2301,
     /// No such page on this listener.
     NotFound = 3001,
     /// The page exists, but not for this method.
@@ -49,6 +53,8 @@ pub(crate) enum Code {
     NotReady = 3007,
     /// A file with keys for tokens has changed into one that cannot be used: the keys before stay.
     KeysKept = 3101,
+    /// A TLS certificate, or its key, has changed into one that cannot be used: the one before stays.
+    TlsKept = 3102,
     /// Nobody listens at the address, or it cannot be reached.
     CannotConnect = 4001,
     /// The server answered, but not as a SignalR hub does.

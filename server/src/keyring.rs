@@ -1,20 +1,16 @@
 //! The keys that clients' tokens are verified by: read from files at start, and again when a file changes.
 
-use std::fs::{self, File};
-use std::io::{self, Read};
-use std::os::unix::fs::MetadataExt;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use fanfare_engine::auth::{Algorithm, JWKS_BYTES_MAX, Jwks, Key, KeyFault, KeySet, TokenRules, Tokens};
 
 use crate::control::rt;
 use crate::failure::{Code, Failure};
+use crate::file_watch::{FileWatch, LOOK_PERIOD, read_at_most};
 
-/// How often the files are looked at. Asking the kernel when they changed costs microseconds.
-const LOOK_PERIOD: Duration = Duration::from_secs(2);
 /// Bytes of a file with a secret: those that people use have a few dozen.
 const SECRET_BYTES_MAX: usize = 4 << 10;
 
@@ -109,27 +105,6 @@ impl KeyFiles {
     fn paths(&self) -> impl Iterator<Item = &PathBuf> {
         self.secrets.iter().chain(&self.jwks)
     }
-
-    /// What changes when a file does.
-    fn stamps(&self) -> Vec<Option<Stamp>> {
-        self.paths().map(|path| Stamp::of(path)).collect()
-    }
-}
-
-/// The state of a file: another one has come, or it was written, when this has changed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Stamp {
-    inode: u64,
-    len: u64,
-    modified: (i64, i64),
-}
-
-impl Stamp {
-    /// `None`: there is no such file, or it cannot be looked at.
-    fn of(path: &Path) -> Option<Self> {
-        let about = fs::metadata(path).ok()?;
-        Some(Stamp { inode: about.ino(), len: about.len(), modified: (about.mtime(), about.mtime_nsec()) })
-    }
 }
 
 /// Puts changed keys in force, for as long as the server runs. `asked` is set by whoever wants the files read again
@@ -152,36 +127,23 @@ pub(crate) async fn watch(mut watched: Watched, tokens: Tokens, asked: Arc<Atomi
 /// Files and what was last seen of them.
 pub(crate) struct Watched {
     files: KeyFiles,
-    /// What the keys in force, or the last complaint, came from.
-    done: Vec<Option<Stamp>>,
-    /// What was there at the last look.
-    last: Vec<Option<Stamp>>,
+    seen: FileWatch,
 }
 
 impl Watched {
     /// To be made before the files are read first: what changes in between is seen.
     pub(crate) fn new(files: KeyFiles) -> Self {
-        let stamps = files.stamps();
-        Watched { files, done: stamps.clone(), last: stamps }
+        Watched { seen: FileWatch::new(files.paths().cloned().collect()), files }
     }
 
-    /// What came of a change, once. A file that changed since the last look may still be being written: it is read
-    /// when it has been left alone for one period.
+    /// What came of a change, once.
     fn look(&mut self) -> Option<Result<Keyring, Failure>> {
-        let now = self.files.stamps();
-        let settled = now == self.last;
-        self.last = now;
-        if !settled || self.done == self.last {
-            return None;
-        }
-        self.done.clone_from(&self.last);
-        Some(self.files.read())
+        self.seen.look().then(|| self.files.read())
     }
 
     /// What the files hold now: whoever asks says that they are complete.
     fn read(&mut self) -> Result<Keyring, Failure> {
-        self.last = self.files.stamps();
-        self.done.clone_from(&self.last);
+        self.seen.mark();
         self.files.read()
     }
 }
@@ -200,17 +162,6 @@ fn unusable(path: &Path, fault: &KeyFault) -> Failure {
     Failure::new(Code::KeyFile, format!("cannot use the keys in {}", path.display())).fact("why", fault.to_string())
 }
 
-/// The whole file, if it has at most `bytes_max` bytes.
-fn read_at_most(path: &Path, bytes_max: usize) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    // One byte more tells a longer file from one that just fits.
-    File::open(path)?.take(bytes_max as u64 + 1).read_to_end(&mut bytes)?;
-    if bytes.len() > bytes_max {
-        return Err(io::Error::other(format!("it has more than {bytes_max} bytes")));
-    }
-    Ok(bytes)
-}
-
 /// The log of a server is its standard error.
 fn log(text: &str) {
     eprintln!("{text}");
@@ -219,6 +170,7 @@ fn log(text: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
 
     /// A folder that goes with the test.
     struct Folder(PathBuf);

@@ -6,6 +6,7 @@ mod control;
 mod dev;
 mod dial;
 mod failure;
+mod file_watch;
 mod interrupt;
 mod keyring;
 mod life;
@@ -18,6 +19,7 @@ mod send;
 mod serve;
 mod slow_log;
 mod terminal;
+mod tls_files;
 mod units;
 mod url;
 

@@ -17,7 +17,7 @@ const fn gauge(name: &'static str, labels: &'static [&'static str], help: &'stat
 type Plain = (Metric, fn(&ShardMetrics) -> u64);
 
 /// Summed over the shards.
-static SUMMED: [Plain; 32] = [
+static SUMMED: [Plain; 36] = [
     (gauge("fanfare_sockets", &[], "Open sockets of the public listener, hub connections or not."), |m| m.sockets_open),
     (counter("fanfare_sockets_accepted_total", &[], "Sockets accepted."), |m| m.accepted_total),
     (counter("fanfare_connections_resumed_total", &[], "Connections that went on with another WebSocket."), |m| {
@@ -35,6 +35,12 @@ static SUMMED: [Plain; 32] = [
         counter("fanfare_connections_opened_total", &[], "Client connections that came through the hub handshake."),
         |m| m.opened_total,
     ),
+    (gauge("fanfare_tls_sockets", &[], "Open sockets that speak TLS."), |m| m.tls_sockets),
+    (counter("fanfare_tls_handshakes_total", &[], "TLS handshakes that ended well."), |m| m.tls_handshakes_total),
+    (counter("fanfare_tls_resumed_total", &[], "TLS handshakes that a ticket made short."), |m| m.tls_resumed_total),
+    (counter("fanfare_tls_broken_total", &[], "TLS connections lost to records that cannot be understood."), |m| {
+        m.tls_broken_total
+    }),
     (gauge("fanfare_handshakes_pending", &[], "Connections let in that have not shaken hands yet."), |m| {
         m.handshakes_pending
     }),
@@ -164,6 +170,7 @@ static REFUSED: Metric = counter(
     &["reason"],
     "Connections and requests turned away by the public listener.",
 );
+static TLS_FAILED: Metric = counter("fanfare_tls_handshake_failures_total", &["reason"], "TLS handshakes that failed.");
 static SENT: Metric = counter(
     "fanfare_messages_sent_total",
     &["kind"],
@@ -208,6 +215,7 @@ pub(crate) fn render(facts: &Facts<'_>) -> String {
     }
     by_reason(&mut page, &CLOSED, total.closed());
     by_reason(&mut page, &REFUSED, total.refused());
+    by_reason(&mut page, &TLS_FAILED, total.tls_failed());
     by_reason(&mut page, &TOKENS_REFUSED, facts.tokens_refused.iter().copied());
     by_reason(&mut page, &ADMIN_REFUSED, facts.admin_refused.iter().copied());
     let direct = total.private_messages_total.saturating_sub(total.pings_sent_total);
@@ -286,6 +294,7 @@ mod tests {
             &CONNECTIONS_MAX,
             &CLOSED,
             &REFUSED,
+            &TLS_FAILED,
             &SENT,
             &DROPPED,
             &SEGMENTS,
