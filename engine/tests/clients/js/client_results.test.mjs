@@ -2,7 +2,7 @@
 
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import { build, failure, PROTOCOLS, within, withConnection, withConnections } from './support/client.mjs';
+import { build, failure, NEGOTIATED, within, withConnection, withConnections } from './support/client.mjs';
 import { testhubForThisFile } from './support/testhub.mjs';
 
 const testhub = await testhubForThisFile();
@@ -14,7 +14,7 @@ async function httpResult(id) {
   return response.text();
 }
 
-for (const variant of PROTOCOLS) {
+for (const variant of NEGOTIATED) {
   const two = (use) => withConnections([build(testhub, variant), build(testhub, variant)], use);
   const ask = (hub, id, value) => within(8_000, 'the client result', hub.invoke('AskClient', id, value));
 
