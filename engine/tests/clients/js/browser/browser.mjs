@@ -188,6 +188,25 @@ for (const variant of VARIANTS) {
       same(hub.state, 'Disconnected');
     });
 
+    if (!variant.skipNegotiation) {
+      inPage('redirects', variant, ({ url, variant }) =>
+        withHubs([build(url.replace('/testhub', '/redirecthub'), variant)], async (hub) => same(await hub.invoke('GetNumRedirects'), 1)),
+      );
+    }
+
+    inPage('keep-alive', variant, ({ url, variant }) => {
+      const hub = build(`${url}-fast`, variant);
+      hub.serverTimeoutInMilliseconds = 2_500;
+      hub.keepAliveIntervalInMilliseconds = 1_000;
+      const closed = once((resolve) => hub.onclose((error) => resolve(`closed while idle: ${error}`)));
+      // The hub's client timeout is 3 s.
+      const idle = new Promise((resolve) => setTimeout(() => resolve('alive'), 5_000));
+      return withHubs([hub], async () => {
+        same(await Promise.race([closed, idle]), 'alive');
+        same(await hub.invoke('Echo', 'alive'), 'alive');
+      });
+    });
+
     test('tokens: in the header where there is one to set, else in the query', async () => {
       const seen = [];
       const note = (address, authorization) => {
