@@ -10,7 +10,8 @@ use fanfare_engine::io::uring::{Uring, UringOptions};
 use fanfare_engine::io::{Io, IoCounters, RingFds};
 use fanfare_engine::limits;
 use fanfare_engine::{
-    Answer, Context, Engine, EngineHandle, HandlerError, HubHandler, HubOptions, Invocation, Limits, Payload,
+    Answer, Context, EndpointOptions, Engine, EngineHandle, HandlerError, HubHandler, HubOptions, Invocation, Limits,
+    Payload,
 };
 use fanfare_protocol::ws::DataKind;
 use fanfare_protocol::ws::encode::write_masked_message;
@@ -41,12 +42,37 @@ struct House {
     clients: Vec<TcpStream>,
 }
 
+/// Whom a house is full of: so many members of these kinds, the rest speaks JSON, uncompressed.
+#[derive(Clone, Copy, Default)]
+struct Members {
+    binary: usize,
+    deflated: usize,
+    binary_deflated: usize,
+}
+
+impl Members {
+    /// The hub protocol of a member, and whether it has compression. The first one publishes, and is of no kind.
+    fn nth(self, index: usize) -> (&'static str, bool) {
+        let left = MEMBERS - index;
+        if left <= self.binary {
+            ("messagepack", false)
+        } else if left <= self.binary + self.deflated {
+            ("json", true)
+        } else if left <= self.binary + self.deflated + self.binary_deflated {
+            ("messagepack", true)
+        } else {
+            ("json", false)
+        }
+    }
+}
+
 impl House {
-    /// A shard with [`MEMBERS`] members, the last `binary` of which speak MessagePack, all at rest.
-    fn new(binary: usize) -> Self {
+    /// A shard with [`MEMBERS`] members, all at rest.
+    fn new(members: Members) -> Self {
         let mut bound: Option<SocketAddr> = None;
+        let endpoint = EndpointOptions { compression: true, ..EndpointOptions::default() };
         let (mut shards, handle) = Engine::builder()
-            .hub("hub", HubOptions::default(), Relay)
+            .hub("hub", HubOptions { endpoint }, Relay)
             .limits(Limits { connections_max: MEMBERS + 8, ..Limits::default() })
             .build_on(
                 |logs, slots| {
@@ -70,18 +96,20 @@ impl House {
         let shard = shards.pop().expect("one shard");
         let mut house = Self { shard, handle, clients: Vec::new() };
         for index in 0..MEMBERS {
-            house.connect(bound.expect("bound above"), index >= MEMBERS - binary);
+            house.connect(bound.expect("bound above"), members.nth(index));
         }
         house
     }
 
-    fn connect(&mut self, address: SocketAddr, binary: bool) {
+    fn connect(&mut self, address: SocketAddr, (protocol, deflated): (&str, bool)) {
         let mut stream = TcpStream::connect(address).expect("a connection");
         stream.set_nonblocking(true).expect("non-blocking");
-        let protocol = if binary { "messagepack" } else { "json" };
-        let mut hello = b"GET /hub HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-            Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
-            .to_vec();
+        let offer = if deflated { "Sec-WebSocket-Extensions: permessage-deflate\r\n" } else { "" };
+        let mut hello = format!(
+            "GET /hub HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n{offer}\
+             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+        )
+        .into_bytes();
         let handshake = format!("{{\"protocol\":\"{protocol}\",\"version\":1}}\u{1e}");
         write_masked_message(&mut hello, DataKind::Text, handshake.as_bytes(), [9; 4]);
         stream.write_all(&hello).expect("room for a head");
@@ -149,6 +177,7 @@ impl House {
         Cost {
             allocations,
             encodings: after.encodings_total - before.encodings_total,
+            compressions: after.compressions_total - before.compressions_total,
             log_bytes: after.log_bytes_written_total - before.log_bytes_written_total,
             io: IoCounters {
                 enters: io.enters - io_before.enters,
@@ -168,6 +197,7 @@ impl House {
 struct Cost {
     allocations: u64,
     encodings: u64,
+    compressions: u64,
     log_bytes: u64,
     io: IoCounters,
 }
@@ -176,7 +206,7 @@ struct Cost {
 #[test]
 fn one_broadcast_to_a_thousand() {
     alloc::assert_installed();
-    let mut house = House::new(0);
+    let mut house = House::new(Members::default());
     let payload = "x".repeat(512);
     // The first rounds bring scratch space up to size.
     for _ in 0..3 {
@@ -185,7 +215,7 @@ fn one_broadcast_to_a_thousand() {
     }
     let cost = house.measure(&payload, 1);
     assert_eq!(cost.allocations, 0, "{cost:?}");
-    assert_eq!(cost.encodings, 1, "{cost:?}");
+    assert_eq!((cost.encodings, cost.compressions), (1, 0), "{cost:?}");
     assert_eq!(cost.io.sends, MEMBERS as u64, "{cost:?}");
     // One to receive the publish, one to send in slices of the submission queue, one to sleep.
     assert!(cost.io.enters <= 3, "{cost:?}");
@@ -197,7 +227,7 @@ fn one_broadcast_to_a_thousand() {
 
 #[test]
 fn both_formats_cost_one_encoding_each() {
-    let mut house = House::new(300);
+    let mut house = House::new(Members { binary: 300, ..Members::default() });
     let payload = "y".repeat(100);
     for _ in 0..3 {
         house.measure(&payload, 1);
@@ -209,7 +239,7 @@ fn both_formats_cost_one_encoding_each() {
 
 #[test]
 fn sixteen_broadcasts_leave_as_one_send_each() {
-    let mut house = House::new(0);
+    let mut house = House::new(Members::default());
     let payload = "z".repeat(128);
     for _ in 0..3 {
         house.measure(&payload, 16);
@@ -217,5 +247,62 @@ fn sixteen_broadcasts_leave_as_one_send_each() {
     }
     let cost = house.measure(&payload, 16);
     assert_eq!((cost.encodings, cost.io.sends), (16, MEMBERS as u64), "{cost:?}");
+    assert_eq!(cost.allocations, 0, "{cost:?}");
+}
+
+/// 2 KB of JSON, somewhat as applications write it.
+fn quotes() -> String {
+    (0..34)
+        .map(|n| format!("symbol {n:03} bid {:06} ask {:06} volume {:08}; ", n * 7_919, n * 7_927, n * 104_729))
+        .collect()
+}
+
+#[test]
+fn one_compressed_broadcast_to_a_thousand() {
+    alloc::assert_installed();
+    // All but the publisher.
+    let mut house = House::new(Members { deflated: MEMBERS - 1, ..Members::default() });
+    let payload = quotes();
+    for _ in 0..3 {
+        house.measure(&payload, 1);
+        house.drain_clients();
+    }
+    let cost = house.measure(&payload, 1);
+    assert_eq!(cost.allocations, 0, "{cost:?}");
+    // One for the publisher, who has no compression.
+    assert_eq!((cost.encodings, cost.compressions), (2, 1), "{cost:?}");
+    assert_eq!(cost.io.sends, MEMBERS as u64, "{cost:?}");
+    let plain = format!("{{\"type\":1,\"target\":\"m\",\"arguments\":[\"{payload}\"]}}\u{1e}").len() + 4;
+    let compressed = cost.log_bytes as usize - plain;
+    assert!(compressed * 2 < plain, "{compressed} of {plain} bytes");
+    assert_eq!(house.drain_clients(), plain + (MEMBERS - 1) * compressed);
+}
+
+#[test]
+fn each_format_is_compressed_once() {
+    let mut house = House::new(Members { binary: 200, deflated: 300, binary_deflated: 100 });
+    let payload = quotes();
+    for _ in 0..3 {
+        house.measure(&payload, 1);
+        house.drain_clients();
+    }
+    let cost = house.measure(&payload, 1);
+    assert_eq!((cost.encodings, cost.compressions, cost.io.sends), (4, 2, MEMBERS as u64), "{cost:?}");
+    house.drain_clients();
+    // What is short is not worth it.
+    let cost = house.measure("short", 1);
+    assert_eq!((cost.encodings, cost.compressions, cost.io.sends), (4, 0, MEMBERS as u64), "{cost:?}");
+}
+
+#[test]
+fn sixteen_compressed_broadcasts_leave_as_one_send_each() {
+    let mut house = House::new(Members { deflated: MEMBERS - 1, ..Members::default() });
+    let payload = "a payload of some bytes ".repeat(12);
+    for _ in 0..3 {
+        house.measure(&payload, 16);
+        house.drain_clients();
+    }
+    let cost = house.measure(&payload, 16);
+    assert_eq!((cost.encodings, cost.compressions, cost.io.sends), (32, 16, MEMBERS as u64), "{cost:?}");
     assert_eq!(cost.allocations, 0, "{cost:?}");
 }

@@ -137,6 +137,7 @@ fn build(options: &Options, tokens: &Tokens) -> Builder {
         client_result_timeout_ms: CLIENT_RESULT_TIMEOUT_MS,
         ..Limits::default()
     };
+    let echo = EchoOptions { message_bytes_max: ECHO_MESSAGE_BYTES_MAX, ..EchoOptions::default() };
     let mut builder = Engine::builder()
         .listen(options.listen)
         .limits(limits)
@@ -149,11 +150,13 @@ fn build(options: &Options, tokens: &Tokens) -> Builder {
         )
         .endpoint("/testhub-large", HUB, EndpointOptions { message_bytes_max: LARGE_MESSAGE_BYTES_MAX, ..common() })
         .endpoint("/testhub-fast", HUB, fast)
+        .endpoint("/testhub-deflate", HUB, EndpointOptions { compression: true, ..common() })
         .endpoint("/authorizedhub", HUB, EndpointOptions { detailed_errors: false, ..common() })
-        .echo("/ws-echo", EchoOptions { message_bytes_max: ECHO_MESSAGE_BYTES_MAX })
+        .echo("/ws-echo", echo)
+        .echo("/ws-echo-deflate", EchoOptions { compression: true, ..echo })
         .authenticator("/authorizedhub", tokens.required())
         .http(endpoints::Endpoints);
-    for open in ["/testhub", "/testhub-nowebsockets", "/testhub-large", "/testhub-fast"] {
+    for open in ["/testhub", "/testhub-nowebsockets", "/testhub-large", "/testhub-fast", "/testhub-deflate"] {
         builder = builder.authenticator(open, token::Lenient(tokens.clone()));
     }
     match options.shards {

@@ -2,11 +2,12 @@
 
 use crate::buf::RecvPool;
 use crate::buf::segment::Logs;
-use crate::conn::endpoint::{Authenticator, EchoOptions, Endpoint, EndpointOptions, HttpHandler, Service};
+use crate::conn::endpoint::{Authenticator, EchoOptions, Endpoint, EndpointOptions, Service};
 use crate::event::{ShardMetrics, SharedCounters};
 use crate::hub::asks::Asked;
 use crate::hub::directory::Directory;
 use crate::hub::host::{Host, HubHandler, InProcess};
+use crate::hub::http::HttpHandler;
 use crate::hub::interest::Interest;
 use crate::hub::parcels::Parcels;
 use crate::hub::pending::Pending;

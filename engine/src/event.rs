@@ -104,6 +104,8 @@ catalogue! {
     bytes_sent_total,
     /// Encodings made for broadcasts: one per variation in use.
     encodings_total,
+    /// Compressions made for broadcasts: at most one per variation of clients with permessage-deflate.
+    compressions_total,
     /// Bytes written to the log.
     log_bytes_written_total,
     /// Sends that the kernel did not take whole.

@@ -44,8 +44,7 @@ mod shard;
 mod sync;
 
 pub use conn::endpoint::{
-    Authenticator, ConnectRequest, EchoOptions, EndpointOptions, HttpAnswer, HttpHandler, HttpRequest, Identity,
-    Origins, Refusal, Transports,
+    Authenticator, ConnectRequest, EchoOptions, EndpointOptions, Identity, Origins, Refusal, Transports,
 };
 pub use engine::{Builder, CoreSet, Engine, EngineHandle, HubMetrics, HubOptions, MetricsSnapshot, StartError};
 pub use event::{CloseReason, RefuseReason, ShardMetrics};
@@ -54,7 +53,7 @@ pub use fanfare_protocol::hub::{Format, Payload, Raw, Value};
 pub use hub::asks::{AskError, AskHandle, ClientResult};
 pub use hub::context::{Context, Target};
 pub use hub::host::{Answer, ClientMessage, HandlerError, Host, HubHandler, Invocation};
-pub use hub::http_replies::HttpReplyHandle;
+pub use hub::http::{HttpAnswer, HttpHandler, HttpReplyHandle, HttpRequest};
 pub use hub::publisher::{PublishError, PublishTarget, Publisher};
 pub use hub::registry::GroupError;
 pub use hub::replies::ReplyHandle;

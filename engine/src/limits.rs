@@ -27,6 +27,10 @@ pub struct Limits {
     pub log_bytes_max: usize,
     /// Bytes of unfinished inbound messages, per shard.
     pub partial_bytes_max: usize,
+    /// Bytes that one compressed WebSocket message of a client may inflate to, be they several hub messages; or one
+    /// message of its endpoint's `message_bytes_max`, if that is more. The worst message of this length takes its shard
+    /// 15 ms, see `protocol`'s `Inflater`.
+    pub inflated_bytes_max: usize,
     /// Bytes of received invocations of one client that wait for an earlier one; above it the client is not read.
     pub held_bytes_max: usize,
     /// Bytes of one HTTP request head.
@@ -84,6 +88,7 @@ impl Default for Limits {
             outbox_runs_max: 4096,
             log_bytes_max: 128 << 20,
             partial_bytes_max: 256 << 20,
+            inflated_bytes_max: 128 << 10,
             held_bytes_max: 64 << 10,
             head_bytes_max: 8 << 10,
             head_timeout_ms: 10_000,
@@ -147,6 +152,10 @@ pub const ANSWER_RUNS_MAX: usize = 4 * crate::io::GATHER_MAX;
 pub const READ_ROUNDS_US_MAX: u64 = 1_000;
 /// Late connections resumed per turn.
 pub const RESUMED_PER_TURN: usize = 256;
+/// Bytes that the compressed messages of one connection may inflate to in a turn: the message that goes beyond is the
+/// last one, and what was read with it waits for the next turn. Without it the 2 KiB that are read in a turn could come
+/// to 2 MiB of invocations.
+pub const INFLATED_PER_TURN_MAX: usize = 32 << 10;
 /// Bytes read and thrown away after our farewell, so that the kernel does not answer them with a reset: room for a
 /// client to finish the too large message that it was told about.
 pub const LINGER_BYTES_MAX: usize = 4 << 20;

@@ -9,6 +9,7 @@
 
 mod simulation {
     pub(crate) mod client;
+    pub(crate) mod deflate;
     pub(crate) mod door;
     pub(crate) mod filler;
     pub(crate) mod flows;
@@ -18,6 +19,7 @@ mod simulation {
     pub(crate) mod methods;
     pub(crate) mod plan;
     pub(crate) mod requests;
+    pub(crate) mod resumption;
     pub(crate) mod scenarios;
     pub(crate) mod seeds;
     pub(crate) mod streamer;
@@ -69,6 +71,8 @@ scenarios! {
     groups_change_during_broadcasts: |t: &Tally| t.heard > 0;
     users_connections_and_exceptions: |t: &Tally| t.heard > 0;
     both_formats: |t: &Tally| t.metrics.encodings_total > t.metrics.publishes_total;
+    compressed_in_a_calm_world: |t: &Tally| t.heard > 0 && t.metrics.compressions_total > 0;
+    compressed_in_a_rough_world: |t: &Tally| t.heard > 0 && t.metrics.compressions_total > 0;
     answers_that_come_later: |t: &Tally| t.metrics.invocations_total > 0;
     streams_to_clients_and_cancels: |t: &Tally| t.items_heard > 0 && t.cancelled > 0;
     streams_to_clients_that_stall: |t: &Tally| t.items_heard > 0 && t.full > 0;
@@ -91,6 +95,13 @@ scenarios! {
     a_stop_of_requests: |t: &Tally| t.closed(CloseReason::Shutdown) > 0;
     a_stop_in_the_middle_of_streams: |t: &Tally| {
         t.closed(CloseReason::Shutdown) > 0 && t.closed(CloseReason::Drain) > 0 && t.items_heard > 0
+    };
+    lost_websockets_are_resumed: |t: &Tally| t.heard > 0 && t.metrics.resumed_total > 100;
+    streams_and_questions_are_resumed: |t: &Tally| {
+        t.items_heard > 0 && t.items_came > 0 && t.results > 0 && t.metrics.resumed_total > 100
+    };
+    streams_and_questions_over_requests: |t: &Tally| {
+        t.items_heard > 0 && t.items_came > 0 && t.results > 0 && t.metrics.adopted_total > 0
     };
     everything_at_once: |t: &Tally| t.closed(CloseReason::SlowClient) > 0 && t.heard > 0;
 }

@@ -12,6 +12,7 @@ use crate::shared::{PlanState, Shared, Stage};
 use crate::stalled::{StalledReaders, StalledReport};
 use crate::verdict::{Evidence, Verdict};
 use crate::worker::WorkerReport;
+use fanfare_protocol::negotiate::Transport;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
@@ -32,6 +33,7 @@ pub(crate) struct Measured {
     base: Vec<u32>,
     started_ns: u64,
     echoes: u64,
+    answers: u64,
     pushed_back: u64,
     stalled_plan: bool,
     stalled: Option<StalledReport>,
@@ -60,7 +62,7 @@ pub(crate) fn lead(run: &mut Run, load: &Load) -> Result<Measured, Failure> {
     run.wait(|shared| (shared.all_in(Stage::Measured), 0.0, String::new()))?;
 
     let before = Samples::take(&setup.job)?;
-    let (echoes, pushed_back) = (echoes(run.shared()), pushed_back(run.shared()));
+    let (echoes, answers, pushed_back) = (echoes(run.shared()), answers(run.shared()), pushed_back(run.shared()));
     let started_ns = setup.shared.clock.ns();
     let state = follow(run, load, load.plan, Some(&mut merger), "measuring")?;
     let after = Samples::take(&setup.job)?;
@@ -73,6 +75,7 @@ pub(crate) fn lead(run: &mut Run, load: &Load) -> Result<Measured, Failure> {
         base,
         started_ns,
         echoes: self::echoes(run.shared()) - echoes,
+        answers: self::answers(run.shared()) - answers,
         pushed_back: self::pushed_back(run.shared()) - pushed_back,
         stalled_plan: state == PlanState::Stalled,
         stalled: readers.map(|readers| readers.report(published * load.payload_bytes as u64)),
@@ -81,6 +84,10 @@ pub(crate) fn lead(run: &mut Run, load: &Load) -> Result<Measured, Failure> {
 
 fn echoes(shared: &Shared) -> u64 {
     shared.sum(|worker| &worker.echoes)
+}
+
+fn answers(shared: &Shared) -> u64 {
+    shared.sum(|worker| &worker.answers)
 }
 
 fn pushed_back(shared: &Shared) -> u64 {
@@ -313,6 +320,11 @@ impl Measured {
         if let Some(broadcast) = &mut report.broadcast {
             broadcast.strangers = strangers;
             broadcast.publisher_echoes = self.echoes;
+            if job.server.transport == Transport::LongPolling {
+                let bursts = messages as f64 / f64::from(load.plan.burst) * f64::from(job.fleet.connections);
+                broadcast.poll_answers = Some(self.answers);
+                broadcast.poll_answers_per_burst = (bursts > 0.0).then(|| self.answers as f64 / bursts);
+            }
             broadcast.warmup = warmup.into();
         }
     }
@@ -346,6 +358,8 @@ fn broadcast_report(
         late: latencies.late,
         strangers: 0,
         publisher_echoes: 0,
+        poll_answers: None,
+        poll_answers_per_burst: None,
         warmup: Tally::default().into(),
         elapsed_s,
         deliveries_per_s: if elapsed_s > 0.0 { measured.received as f64 / elapsed_s } else { 0.0 },

@@ -7,6 +7,7 @@ use crate::quantity::{parse_bytes, parse_duration, parse_rate};
 use crate::target::{SourceAddresses, Url};
 use crate::threshold::Threshold;
 use clap::{Args, Parser, Subcommand};
+use fanfare_protocol::negotiate::Transport;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -28,6 +29,8 @@ pub enum Command {
     Idle(IdleArgs),
     /// Publish messages that every connection must receive once, in order and intact.
     Broadcast(BroadcastArgs),
+    /// Negotiate over and over without connecting, and tell what that costs the server.
+    Negotiate(NegotiateArgs),
 }
 
 /// Flags of every command: the other end, the connections, the output.
@@ -39,10 +42,13 @@ pub struct CommonArgs {
     /// What is spoken
     #[arg(long, value_enum, default_value_t = Dialect::SignalrJson, help_heading = "Target")]
     dialect: Dialect,
+    /// What receivers receive over; all but web-sockets negotiate first. Publishers have a WebSocket always
+    #[arg(long, value_enum, default_value = "web-sockets", help_heading = "Target")]
+    transport: TransportArg,
     /// Ask POST negotiate for each connection first, instead of going straight to the WebSocket
     #[arg(long, help_heading = "Target")]
     negotiate: bool,
-    /// Extra header on negotiate and upgrade, "Name: value"; may be repeated
+    /// Extra header on all requests that open connections, "Name: value"; may be repeated
     #[arg(long = "header", value_name = "HEADER", value_parser = parse_header, help_heading = "Target")]
     headers: Vec<(String, String)>,
     /// The server's process(es) on this machine: CPU and memory are measured
@@ -111,6 +117,16 @@ pub struct IdleArgs {
     no_baseline: bool,
 }
 
+/// Flags of `negotiate`. Its connections are keep-alive sockets, each with one request under way.
+#[derive(Debug, Args)]
+pub struct NegotiateArgs {
+    #[command(flatten)]
+    common: CommonArgs,
+    /// How often to ask, all sockets together
+    #[arg(long, value_name = "N", default_value_t = 100_000)]
+    requests: u64,
+}
+
 /// Flags of `broadcast`.
 #[derive(Debug, Args)]
 pub struct BroadcastArgs {
@@ -174,6 +190,24 @@ pub struct BroadcastArgs {
     stalled_rcvbuf: Option<usize>,
 }
 
+/// Transports as the command line spells them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum TransportArg {
+    WebSockets,
+    ServerSentEvents,
+    LongPolling,
+}
+
+impl From<TransportArg> for Transport {
+    fn from(transport: TransportArg) -> Self {
+        match transport {
+            TransportArg::WebSockets => Self::WebSockets,
+            TransportArg::ServerSentEvents => Self::ServerSentEvents,
+            TransportArg::LongPolling => Self::LongPolling,
+        }
+    }
+}
+
 /// Spacing as the command line spells it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 enum ArrivalArg {
@@ -204,6 +238,7 @@ impl Command {
                 let load = args.load()?;
                 (args.common, Task::Broadcast(Box::new(load)))
             }
+            Self::Negotiate(args) => (args.common, Task::Negotiate { requests: args.requests }),
         };
         let job = common.into_job(task)?;
         job.check()?;
@@ -219,6 +254,7 @@ impl CommonArgs {
             target: self.target,
             url,
             dialect: self.dialect,
+            transport: self.transport.into(),
             negotiate: self.negotiate,
             headers: self.headers,
             pids: self.server_pids,
@@ -353,6 +389,9 @@ mod tests {
             (format!("idle {base} -n 100000 --workers 1"), "--workers"),
             (format!("idle {base} -n 2000000"), "--connections"),
             (format!("idle {base} --workers 0"), "--workers"),
+            (format!("idle {base} --dialect raw --transport long-polling"), "--transport"),
+            (format!("connect {base} --dialect signalr-messagepack --transport server-sent-events"), "--transport"),
+            (format!("negotiate {base} --dialect raw"), "--dialect"),
         ] {
             let failure = job(&line).expect_err(&line);
             assert!(failure.place.contains(place), "{line}: {failure}");

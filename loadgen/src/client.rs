@@ -1,9 +1,9 @@
 //! One connection of the fleet: 28 bytes while it idles, a boxed state only while something is half done.
 
+use crate::answers::Answers;
 use crate::latency::{Distribution, Summary};
 use crate::reader::Carry;
 use fanfare_engine::io::Generation;
-use fanfare_protocol::http::body::BodyDecoder;
 use serde::Serialize;
 
 /// Where a connection stands.
@@ -21,6 +21,8 @@ pub enum State {
     Renewing,
     /// Upgrade request sent.
     Upgrading,
+    /// Events are asked for, or the first poll is.
+    Subscribing,
     /// Hub handshake sent.
     Handshaking,
     /// In use.
@@ -34,7 +36,15 @@ pub enum State {
 impl State {
     /// On its way to open.
     pub fn is_opening(self) -> bool {
-        matches!(self, Self::Connecting | Self::Negotiating | Self::Renewing | Self::Upgrading | Self::Handshaking)
+        matches!(
+            self,
+            Self::Connecting
+                | Self::Negotiating
+                | Self::Renewing
+                | Self::Upgrading
+                | Self::Subscribing
+                | Self::Handshaking
+        )
     }
 
     /// For error texts.
@@ -44,6 +54,7 @@ impl State {
             Self::Connecting => "while connecting",
             Self::Negotiating | Self::Renewing => "while negotiating",
             Self::Upgrading => "during the WebSocket upgrade",
+            Self::Subscribing => "while subscribing",
             Self::Handshaking => "during the hub handshake",
             Self::Open => "while open",
             Self::Leaving | Self::Closing => "while closing",
@@ -62,6 +73,8 @@ pub enum Role {
     Publisher,
     /// Publishes by HTTP POST.
     HttpPublisher,
+    /// Posts what receivers without a WebSocket have to say. One a worker, and no member of the fleet.
+    Poster,
 }
 
 /// One connection.
@@ -112,10 +125,8 @@ pub enum Mid {
 pub struct HttpAnswers {
     /// Requests without an answer yet.
     pub outstanding: u64,
-    /// The head being collected.
-    pub head: Vec<u8>,
-    /// The body being skipped.
-    pub body: Option<BodyDecoder>,
+    /// The answers.
+    pub answers: Answers,
     /// The server closes after this answer.
     pub last: bool,
 }
@@ -129,6 +140,8 @@ pub struct Phases {
     pub negotiate: Distribution,
     /// Upgrade request to 101.
     pub upgrade: Distribution,
+    /// Request for events, or first poll, to its answer.
+    pub subscribe: Distribution,
     /// Hub handshake to its answer.
     pub handshake: Distribution,
     /// First packet to open.
@@ -143,6 +156,7 @@ impl Phases {
         self.tcp.add(&other.tcp);
         self.negotiate.add(&other.negotiate);
         self.upgrade.add(&other.upgrade);
+        self.subscribe.add(&other.subscribe);
         self.handshake.add(&other.handshake);
         self.total.add(&other.total);
         self.close.add(&other.close);
@@ -155,6 +169,7 @@ impl Phases {
             tcp: some(&self.tcp),
             negotiate: some(&self.negotiate),
             upgrade: some(&self.upgrade),
+            subscribe: some(&self.subscribe),
             handshake: some(&self.handshake),
             total: some(&self.total),
             close: some(&self.close),
@@ -174,6 +189,9 @@ pub struct PhasesSummary {
     /// WebSocket upgrade.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub upgrade: Option<Summary>,
+    /// Request for events, or first poll.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub subscribe: Option<Summary>,
     /// Hub handshake.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub handshake: Option<Summary>,

@@ -5,6 +5,7 @@ use crate::payload;
 use crate::plan::{Arrival, PlanOptions};
 use crate::target::{SourceAddresses, Url};
 use crate::threshold::Threshold;
+use fanfare_protocol::negotiate::Transport;
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -22,9 +23,9 @@ pub const LEDGER_CELLS_MAX: u64 = 1 << 28;
 /// What is spoken on the wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Dialect {
-    /// SignalR over WebSocket, hub protocol `json`.
+    /// SignalR, hub protocol `json`.
     SignalrJson,
-    /// SignalR over WebSocket, hub protocol `messagepack`.
+    /// SignalR, hub protocol `messagepack`.
     SignalrMessagepack,
     /// Plain WebSocket messages, for any server that broadcasts what it gets.
     Raw,
@@ -58,7 +59,9 @@ pub struct Server {
     pub address: SocketAddr,
     /// What is spoken.
     pub dialect: Dialect,
-    /// Ask `POST negotiate` first (SignalR).
+    /// What receivers receive over; publishers and stalled readers have a WebSocket always.
+    pub transport: Transport,
+    /// Ask `POST negotiate` first (SignalR) where the transport does not need it anyway.
     pub negotiate: bool,
     /// Extra headers on negotiate and upgrade.
     pub headers: Vec<(String, String)>,
@@ -183,6 +186,11 @@ pub enum Task {
     },
     /// Publish to everybody.
     Broadcast(Box<Load>),
+    /// Ask for tokens and leave them unused.
+    Negotiate {
+        /// How often, all sockets together.
+        requests: u64,
+    },
 }
 
 impl Task {
@@ -192,6 +200,7 @@ impl Task {
             Self::Connect { .. } => "connect",
             Self::Idle { .. } => "idle",
             Self::Broadcast(_) => "broadcast",
+            Self::Negotiate { .. } => "negotiate",
         }
     }
 
@@ -226,6 +235,18 @@ impl Job {
         window && self.fleet.workers as usize <= self.fleet.cores.len()
     }
 
+    /// Whether somebody must post what receivers have to say.
+    pub fn needs_poster(&self) -> bool {
+        self.server.transport != Transport::WebSockets && !matches!(self.task, Task::Negotiate { .. })
+    }
+
+    /// Negotiates of worker `index`.
+    pub fn negotiates_of(&self, index: u32) -> u64 {
+        let Task::Negotiate { requests } = self.task else { return 0 };
+        let workers = u64::from(self.fleet.workers);
+        requests / workers + u64::from(u64::from(index) < requests % workers)
+    }
+
     /// Refuses what no part of the run could do.
     pub fn check(&self) -> Result<(), Failure> {
         self.fleet.sources.check(self.fleet.connections, self.server.address)?;
@@ -250,7 +271,31 @@ impl Job {
                 "leave it out, or use --dialect signalr-json",
             ));
         }
+        self.check_transport()?;
         self.task.load().map_or(Ok(()), |load| load.check(self))
+    }
+
+    fn check_transport(&self) -> Result<(), Failure> {
+        let Server { transport, dialect, .. } = &self.server;
+        if matches!(self.task, Task::Negotiate { .. }) && !dialect.is_signalr() {
+            let cause = "a plain WebSocket has no negotiate request";
+            return Err(Failure::usage(cause, "--dialect", "use --dialect signalr-json"));
+        }
+        if *transport != Transport::WebSockets && !dialect.is_signalr() {
+            return Err(Failure::usage(
+                format!("{} is a way of SignalR", transport.name()),
+                "--transport",
+                "use --dialect signalr-json, or leave --transport out",
+            ));
+        }
+        if *dialect == Dialect::SignalrMessagepack && !transport.accepts_binary() {
+            return Err(Failure::usage(
+                format!("{} carries text, MessagePack is binary", transport.name()),
+                "--transport",
+                "use --dialect signalr-json, or --transport long-polling",
+            ));
+        }
+        Ok(())
     }
 }
 

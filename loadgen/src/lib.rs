@@ -6,8 +6,12 @@
 //!    | shared            the board between them: figures, plans, finished tracks
 //!  worker                one thread, one ring: the turn
 //!    opening             empty slot -> open connection -> end
+//!      subscribing       the part of it that has no WebSocket: events, polls
+//!      negotiating       asking for tokens, also without using them
+//!      posting           what receivers without a WebSocket say, over one socket
 //!    sending, outgoing   one send per connection at a time; bytes in a log of their own
 //!    publishing          follows the plan: stamp, encode, send
+//!    events, answers     what hub messages are wrapped in when it is not WebSocket frames
 //!    reader -> ledger    compares deliveries in place, then books them per receiver
 //!             latency    times per message, merged over workers into histograms
 //!  procfs, baseline      what the server and the kernel pay
@@ -18,19 +22,23 @@
 //! and an idle connection costs a few dozen bytes.
 #![forbid(unsafe_code)]
 
+pub mod answers;
 mod baseline;
 mod broadcast;
 pub mod cli;
 pub mod client;
+pub mod events;
 pub mod failure;
 pub mod job;
 pub mod latency;
 pub mod ledger;
+mod negotiating;
 mod opening;
 mod os;
 mod outgoing;
 pub mod payload;
 pub mod plan;
+mod posting;
 pub mod procfs;
 mod progress;
 mod publishing;
@@ -41,6 +49,7 @@ mod run;
 mod sending;
 pub mod shared;
 mod stalled;
+mod subscribing;
 pub mod target;
 pub mod threshold;
 pub mod verdict;

@@ -1,17 +1,19 @@
 //! From an empty slot to an open connection, and from an open one to its end.
 
+use crate::answers::Part;
 use crate::client::{Conn, HttpAnswers, Mid, Role, State};
 use crate::job::{Task, Via};
 use crate::latency::Distribution;
+use crate::negotiating::negotiated;
+use crate::posting::Errand;
 use crate::reader::Other;
 use crate::shared::{Stage, add_u32};
 use crate::wire::Wire;
 use crate::worker::{TICK_NS, Worker, after, tag};
 use fanfare_engine::io::{Dial, Errno, Slot};
 use fanfare_protocol::cursor::Progress;
-use fanfare_protocol::http::body::BodyDecoder;
-use fanfare_protocol::http::head::{BodyLength, HeadLimits, parse_response};
-use fanfare_protocol::negotiate::{self, NegotiateResponse, Transport};
+use fanfare_protocol::http::head::{HeadLimits, parse_response};
+use fanfare_protocol::negotiate::Transport;
 use fanfare_protocol::ws::handshake::check_upgrade_response;
 use std::time::Duration;
 
@@ -21,11 +23,11 @@ const PING_INTERVAL_NS: u64 = 15_000_000_000;
 /// How often the connect rate is looked at.
 const DIAL_LOOK: Duration = Duration::from_millis(1);
 
-/// Longest answer to a negotiate request.
-const NEGOTIATE_BYTES_MAX: usize = 64 << 10;
-
 /// Farewells said per turn: a storm would be measured, not the server.
 const FAREWELLS_PER_TURN: u32 = 256;
+
+/// What a connection is broken off for when the worker's log takes no more.
+pub(crate) const LOG_FULL: &str = "the generator's log is full";
 
 /// How long the server may take to say good-bye too.
 const FAREWELL_LIMIT_US: u32 = 5_000_000;
@@ -36,7 +38,7 @@ impl<D: Dial> Worker<D> {
         if self.stage == Stage::Ready || self.stage >= Stage::Close {
             return;
         }
-        let slots = self.conns.len() as u32;
+        let slots = self.members();
         let workers = self.fleet().workers;
         let concurrency = self.fleet().connect_concurrency.div_ceil(workers).max(1);
         let allowed = match self.fleet().connect_rate {
@@ -56,7 +58,7 @@ impl<D: Dial> Worker<D> {
         }
     }
 
-    fn connect(&mut self, slot: Slot) {
+    pub(crate) fn connect(&mut self, slot: Slot) {
         let now_us = self.now_us();
         let http = self.conns[slot.0 as usize].role == Role::HttpPublisher;
         let remote = match self.setup.job.task.load().map(|load| &load.via) {
@@ -78,6 +80,9 @@ impl<D: Dial> Worker<D> {
         if self.conns[slot.0 as usize].state != State::Connecting {
             return;
         }
+        if self.conns[slot.0 as usize].role == Role::Poster {
+            return self.poster_connected(slot, result);
+        }
         if let Err(Errno(errno)) = result {
             let error = std::io::Error::from_raw_os_error(errno);
             self.give_up(slot, format!("{error} {}", State::Connecting.doing()));
@@ -96,17 +101,17 @@ impl<D: Dial> Worker<D> {
             self.opened(slot);
             return;
         }
+        if let Task::Negotiate { .. } = self.setup.job.task {
+            self.opened(slot);
+            return;
+        }
         let token = match self.take_mid(slot).map(|mid| *mid) {
             Some(Mid::Token(token)) => Some(token),
             _ => None,
         };
         if let Some(token) = token {
-            self.conns[slot.0 as usize].state = State::Upgrading;
-            let request = self.setup.wire.upgrade(Some(&token));
-            if !self.say_own(slot, &request) {
-                self.break_off(slot, "the generator's log is full".to_owned());
-            }
-        } else if self.setup.job.server.negotiate {
+            self.go_in(slot, &token);
+        } else if self.setup.job.server.negotiate || self.transport(slot) != Transport::WebSockets {
             self.conns[slot.0 as usize].state = State::Negotiating;
             self.say(slot, self.phrases.negotiate, tag::NEGOTIATE);
         } else {
@@ -115,20 +120,47 @@ impl<D: Dial> Worker<D> {
         }
     }
 
+    /// What a connection receives over: publishers have a WebSocket always.
+    pub(crate) fn transport(&self, slot: Slot) -> Transport {
+        match self.conns[slot.0 as usize].role {
+            Role::Receiver => self.setup.job.server.transport,
+            Role::Publisher | Role::HttpPublisher | Role::Poster => Transport::WebSockets,
+        }
+    }
+
+    /// Asks for what the token was given for, on a socket that has nothing else under way.
+    fn go_in(&mut self, slot: Slot, token: &str) {
+        if self.transport(slot) != Transport::WebSockets {
+            return self.subscribe(slot, token);
+        }
+        self.conns[slot.0 as usize].state = State::Upgrading;
+        let request = self.setup.wire.upgrade(Some(token));
+        if !self.say_own(slot, &request) {
+            self.break_off(slot, LOG_FULL.to_owned());
+        }
+    }
+
     /// Received bytes, by what the connection waits for.
     pub(crate) fn take_bytes(&mut self, slot: Slot, bytes: &mut [u8]) {
         let conn = &self.conns[slot.0 as usize];
         match (conn.state, conn.role) {
             (State::Open, Role::HttpPublisher) => self.take_answers(slot, bytes),
+            (_, Role::Poster) => self.take_posted(slot, bytes),
             (State::Negotiating, _) => self.take_negotiate(slot, bytes),
+            (State::Open, _) if self.is_asking_only() => self.take_negotiate(slot, bytes),
             (State::Upgrading, _) => self.take_upgrade(slot, bytes),
-            (State::Handshaking | State::Open | State::Leaving, _) => self.take_frames(slot, bytes),
+            (State::Subscribing, _) if self.transport(slot) == Transport::ServerSentEvents => {
+                self.take_events_head(slot, bytes);
+            }
+            (State::Subscribing | State::Handshaking | State::Open | State::Leaving, _) => {
+                self.take_stream(slot, bytes);
+            }
             _ => {}
         }
     }
 
     /// Adds to the answer collected so far.
-    fn collect(&mut self, slot: Slot, bytes: &[u8]) -> Vec<u8> {
+    pub(crate) fn collect(&mut self, slot: Slot, bytes: &[u8]) -> Vec<u8> {
         let mut answer = match self.take_mid(slot).map(|mid| *mid) {
             Some(Mid::Answer(answer)) => answer,
             _ => Vec::new(),
@@ -139,11 +171,17 @@ impl<D: Dial> Worker<D> {
 
     fn take_negotiate(&mut self, slot: Slot, bytes: &[u8]) {
         let answer = self.collect(slot, bytes);
-        match negotiated(&answer) {
+        let transport = self.transport(slot);
+        match negotiated(&answer, transport) {
             Ok(None) => self.put_mid(slot, Mid::Answer(answer)),
-            Ok(Some(token)) => {
+            Ok(Some(_)) if self.is_asking_only() => self.asked(slot),
+            Ok(Some(answer)) => {
                 self.end_phase(slot, |phases| &mut phases.negotiate);
-                self.put_mid(slot, Mid::Token(token));
+                // A WebSocket gets a socket of its own, as clients do it: their HTTP keeps the one that asked.
+                if transport != Transport::WebSockets && answer.keeps_alive {
+                    return self.go_in(slot, &answer.token);
+                }
+                self.put_mid(slot, Mid::Token(answer.token));
                 let conn = &mut self.conns[slot.0 as usize];
                 conn.state = State::Renewing;
                 let conn = *conn;
@@ -193,7 +231,7 @@ impl<D: Dial> Worker<D> {
             }
         }
         if early < bytes.len() {
-            self.take_frames(slot, &mut bytes[early..]);
+            self.take_stream(slot, &mut bytes[early..]);
         }
     }
 
@@ -222,6 +260,7 @@ impl<D: Dial> Worker<D> {
             }
             Other::Close(_) if conn.state == State::Leaving => self.end_farewell(slot),
             Other::Close(text) => self.break_off(slot, format!("WebSocket Close {text}")),
+            Other::StreamEnd => self.ended(slot, None),
             Other::Stranger => self.note_stranger(),
             Other::Broken(text) => {
                 if conn.role == Role::Receiver && conn.state == State::Open {
@@ -245,7 +284,11 @@ impl<D: Dial> Worker<D> {
         self.count_open(1);
     }
 
-    fn end_phase(&mut self, slot: Slot, phase: impl FnOnce(&mut crate::client::Phases) -> &mut Distribution) {
+    pub(crate) fn end_phase(
+        &mut self,
+        slot: Slot,
+        phase: impl FnOnce(&mut crate::client::Phases) -> &mut Distribution,
+    ) {
         let now_us = self.now_us();
         let conn = &mut self.conns[slot.0 as usize];
         let elapsed_us = now_us.wrapping_sub(conn.phase_us);
@@ -259,7 +302,9 @@ impl<D: Dial> Worker<D> {
     pub(crate) fn ended(&mut self, slot: Slot, error: Option<std::io::Error>) {
         let conn = self.conns[slot.0 as usize];
         match conn.state {
+            State::Empty | State::Renewing | State::Closing => {}
             State::Leaving => self.end_farewell(slot),
+            _ if conn.role == Role::Poster => self.poster_ended(slot),
             State::Open if conn.role == Role::HttpPublisher => self.http_ended(slot),
             state => {
                 let what = error.map_or("closed by the server".to_owned(), |error| error.to_string());
@@ -269,7 +314,7 @@ impl<D: Dial> Worker<D> {
     }
 
     /// The server has said good-bye too, or has just gone.
-    fn end_farewell(&mut self, slot: Slot) {
+    pub(crate) fn end_farewell(&mut self, slot: Slot) {
         let conn = &self.conns[slot.0 as usize];
         if conn.role == Role::Receiver {
             let elapsed_us = self.now_us().wrapping_sub(conn.phase_us);
@@ -337,6 +382,10 @@ impl<D: Dial> Worker<D> {
         conn.generation = conn.generation.next();
         conn.poll_armed = false;
         conn.poll_out_armed = false;
+        if conn.role == Role::Poster {
+            conn.state = State::Empty;
+            return self.post_next();
+        }
         if conn.state == State::Renewing {
             self.connect(slot);
         } else {
@@ -355,19 +404,29 @@ impl<D: Dial> Worker<D> {
         }
         let passed_ns = self.now_ns - self.last_tick_ns.max(self.dial_started_ns);
         self.last_tick_ns = self.now_ns;
-        if self.fleet().pings && self.stage <= Stage::Measured {
+        if self.fleet().pings && self.stage <= Stage::Measured && !self.is_asking_only() {
             self.ping_some(passed_ns.min(PING_INTERVAL_NS));
         }
         self.time_out();
+        self.time_out_poster();
     }
 
     /// Pings the share of the fleet that belongs to the time passed, so that pings are spread evenly.
     fn ping_some(&mut self, passed_ns: u64) {
         let Some(ping) = self.phrases.ping else { return };
-        let slots = self.conns.len() as u64;
+        let slots = u64::from(self.members());
         for _ in 0..(slots * passed_ns).div_ceil(PING_INTERVAL_NS) {
             let slot = Slot(self.ping_cursor);
             self.ping_cursor = (self.ping_cursor + 1) % slots as u32;
+            // Polls are a sign of life themselves (spec 2.5).
+            match self.transport(slot) {
+                Transport::WebSockets => {}
+                Transport::ServerSentEvents if self.conns[slot.0 as usize].state == State::Open => {
+                    self.post(slot, Errand::Ping);
+                    continue;
+                }
+                Transport::ServerSentEvents | Transport::LongPolling => continue,
+            }
             let conn = &self.conns[slot.0 as usize];
             // A connection with something to say needs no other sign of life.
             if conn.state == State::Open && conn.role != Role::HttpPublisher && conn.outbox == 0 && !conn.sending {
@@ -383,7 +442,7 @@ impl<D: Dial> Worker<D> {
         }
         let now_us = self.now_us();
         let limit_us = self.fleet().connect_timeout.as_micros().min(u128::from(u32::MAX)) as u32;
-        for index in 0..self.conns.len() {
+        for index in 0..self.members() as usize {
             let conn = self.conns[index];
             let slot = Slot(index as u32);
             if conn.state.is_opening() && now_us.wrapping_sub(conn.start_us) > limit_us {
@@ -396,18 +455,24 @@ impl<D: Dial> Worker<D> {
     }
 
     fn say_farewells(&mut self) {
-        let until = (self.close_cursor + FAREWELLS_PER_TURN).min(self.conns.len() as u32);
+        // Farewells that are posted go one after the other; a queue of them would eat up its last one's time.
+        let posted = self.posts_waiting();
+        let until = (self.close_cursor + FAREWELLS_PER_TURN.saturating_sub(posted)).min(self.members());
         for index in self.close_cursor..until {
             let slot = Slot(index);
             let conn = self.conns[index as usize];
-            if conn.state == State::Open && conn.role != Role::HttpPublisher {
+            if conn.state == State::Open && conn.role != Role::HttpPublisher && !self.is_asking_only() {
                 self.count_open(u32::MAX);
                 let now_us = self.now_us();
                 let conn = &mut self.conns[index as usize];
                 conn.counted = true;
                 conn.state = State::Leaving;
                 conn.phase_us = now_us;
-                self.say(slot, self.phrases.close, tag::CLOSE);
+                match self.transport(slot) {
+                    Transport::WebSockets => self.say(slot, self.phrases.close, tag::CLOSE),
+                    Transport::ServerSentEvents => self.post(slot, Errand::Close),
+                    Transport::LongPolling => self.post(slot, Errand::Delete),
+                }
             } else if !matches!(conn.state, State::Empty | State::Closing) {
                 if conn.state.is_opening() {
                     self.opening -= 1;
@@ -465,88 +530,27 @@ impl<D: Dial> Worker<D> {
 
     /// When the publisher must look again at the latest.
     pub(crate) fn next_tick_ns(&self) -> u64 {
-        let dialling = self.stage == Stage::Hold && self.next_dial < self.conns.len() as u32;
+        let dialling = self.stage == Stage::Hold && self.next_dial < self.members();
         if dialling { after(self.now_ns, DIAL_LOOK) } else { self.last_tick_ns.saturating_add(TICK_NS) }
-    }
-}
-
-/// Reads a negotiate answer: `None` while incomplete, else the connection token.
-pub(crate) fn negotiated(answer: &[u8]) -> Result<Option<String>, String> {
-    let limits = HeadLimits::default();
-    let (length, status, head_bytes) = match parse_response(answer, &limits) {
-        Ok(Progress::NeedMore) => return Ok(None),
-        Ok(Progress::Done(head, _)) if head.ends_with_connection() => {
-            return Err("an answer without a length".to_owned());
-        }
-        Ok(Progress::Done(head, head_bytes)) => (head.body_length(), head.status(), head_bytes),
-        Err(error) => return Err(error.to_string()),
-    };
-    let mut decoder = BodyDecoder::new(length, NEGOTIATE_BYTES_MAX);
-    let (mut body, mut rest) = (Vec::new(), &answer[head_bytes..]);
-    while !decoder.is_done() && !rest.is_empty() {
-        let piece = decoder.handle_bytes(rest).map_err(|error| error.to_string())?;
-        body.extend_from_slice(piece.data);
-        rest = &rest[piece.consumed..];
-    }
-    if !decoder.is_done() {
-        return Ok(None);
-    }
-    if status != 200 {
-        return Err(format!("status {status}"));
-    }
-    match negotiate::parse_response(&body).map_err(|error| error.to_string())? {
-        NegotiateResponse::Accepted { connection_token, transports, .. } => {
-            if transports.contains(&Transport::WebSockets) {
-                Ok(Some(connection_token.into_owned()))
-            } else {
-                Err("the server does not offer WebSockets".to_owned())
-            }
-        }
-        NegotiateResponse::Redirect { url, .. } => {
-            Err(format!("the server redirects to {url}, which this generator does not follow"))
-        }
-        NegotiateResponse::Refused { error } => Err(error.into_owned()),
     }
 }
 
 impl HttpAnswers {
     /// Reads answers to POSTs. An error text when one is not 2xx or not HTTP.
     fn take(&mut self, mut bytes: &[u8]) -> Result<(), String> {
-        while !bytes.is_empty() {
-            if let Some(body) = &mut self.body {
-                let piece = body.handle_bytes(bytes).map_err(|error| format!("POST: {error}"))?;
-                bytes = &bytes[piece.consumed..];
-                if body.is_done() {
-                    self.end_answer();
+        while let Some(part) = self.answers.next(&mut bytes).map_err(|text| format!("POST: {text}"))? {
+            match part {
+                Part::End(answered) if !(200..300).contains(&answered.status) => {
+                    return Err(format!("POST answered with status {}", answered.status));
                 }
-                continue;
-            }
-            let before = self.head.len();
-            self.head.extend_from_slice(bytes);
-            let (head_bytes, length, last) = match parse_response(&self.head, &HeadLimits::default()) {
-                Ok(Progress::NeedMore) => return Ok(()),
-                Ok(Progress::Done(head, _)) if !(200..300).contains(&head.status()) => {
-                    return Err(format!("POST answered with status {}", head.status()));
+                Part::End(answered) => {
+                    self.last |= answered.last;
+                    self.outstanding = self.outstanding.saturating_sub(1);
                 }
-                Ok(Progress::Done(head, head_bytes)) => (head_bytes, head.body_length(), !head.keep_alive()),
-                Err(error) => return Err(format!("POST: {error}")),
-            };
-            self.head.clear();
-            self.last |= last;
-            bytes = &bytes[head_bytes - before..];
-            let decoder = BodyDecoder::new(length, usize::MAX);
-            if decoder.is_done() || length == BodyLength::None {
-                self.end_answer();
-            } else {
-                self.body = Some(decoder);
+                Part::Body(..) => {}
             }
         }
         Ok(())
-    }
-
-    fn end_answer(&mut self) {
-        self.body = None;
-        self.outstanding = self.outstanding.saturating_sub(1);
     }
 }
 
@@ -554,29 +558,8 @@ impl HttpAnswers {
 mod tests {
     use super::*;
 
-    const BODY: &str = r#"{"negotiateVersion":1,"connectionId":"c","connectionToken":"t0ken","availableTransports":[{"transport":"WebSockets","transferFormats":["Text","Binary"]}]}"#;
-
     fn response(status: &str, body: &str) -> Vec<u8> {
         format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\n\r\n{body}", body.len()).into_bytes()
-    }
-
-    #[test]
-    fn a_negotiate_answer_cut_anywhere_gives_its_token() {
-        let whole = response("200 OK", BODY);
-        for cut in 0..whole.len() {
-            assert_eq!(negotiated(&whole[..cut]), Ok(None), "cut at {cut}");
-        }
-        assert_eq!(negotiated(&whole), Ok(Some("t0ken".to_owned())));
-    }
-
-    #[test]
-    fn negotiate_refusals_are_told() {
-        assert_eq!(negotiated(&response("404 Not Found", "")), Err("status 404".to_owned()));
-        assert_eq!(negotiated(&response("200 OK", r#"{"error":"too full"}"#)), Err("too full".to_owned()));
-        assert!(
-            negotiated(&response("200 OK", r#"{"url":"http://b/"}"#)).is_err_and(|text| text.contains("redirects"))
-        );
-        assert!(negotiated(b"SSH-2.0-x\r\n\r\n").is_err());
     }
 
     #[test]

@@ -6,6 +6,8 @@
 //! closes, damaged messages, other shapes) is collected and decoded in full. Input may be cut anywhere: what is
 //! carried from one buffer to the next is a position in the template, not the bytes.
 
+use crate::answers::{self, Answered, Answers};
+use crate::events::{self, EventStream};
 use crate::job::{Dialect, Via};
 use crate::payload::{HEAD_BYTES, Head, MAGIC, PAYLOAD_BYTES_MAX, Padding};
 use fanfare_protocol::cursor::Progress;
@@ -29,6 +31,8 @@ pub enum Event {
     Delivery(Head),
     /// One message that is not as it was sent; with its head when that can still be read.
     Corrupt(Option<Head>),
+    /// Long polling: the end of an answer. What it held has been told before.
+    Answered(Answered),
     /// Anything else.
     Other(Box<Other>),
 }
@@ -48,6 +52,8 @@ pub enum Other {
     Ping(ControlPayload),
     /// WebSocket Close.
     Close(String),
+    /// The server has ended the stream of events.
+    StreamEnd,
     /// A well-formed message that is none of ours.
     Stranger,
     /// The server broke a rule; the connection is of no use any more.
@@ -81,10 +87,36 @@ struct Recent {
     head: Head,
 }
 
+/// What hub messages are wrapped in.
+#[derive(Debug)]
+pub enum Framing {
+    /// WebSocket frames.
+    Frames(Decoder),
+    /// Server-sent events.
+    Events(EventStream),
+    /// Answers to polls.
+    Answers(Answers),
+}
+
+impl Framing {
+    /// Frames from a server.
+    pub fn frames() -> Self {
+        Self::Frames(Decoder::new(Role::Client))
+    }
+
+    fn at_rest(&self) -> bool {
+        match self {
+            Self::Frames(decoder) => decoder.at_rest(),
+            Self::Events(stream) => stream.at_rest(),
+            Self::Answers(answers) => answers.at_rest(),
+        }
+    }
+}
+
 /// What a connection carries from one buffer to the next. A connection at rest has none.
 #[derive(Debug)]
 pub struct Carry {
-    decoder: Decoder,
+    framing: Framing,
     /// The handshake answer is still to come.
     handshake: bool,
     /// The message is collected in `spill` because it does not match the template.
@@ -102,9 +134,9 @@ pub struct Carry {
 
 impl Carry {
     /// The state between two messages, or, with `handshake`, before the hub's answer.
-    pub fn new(handshake: bool) -> Self {
+    pub fn new(framing: Framing, handshake: bool) -> Self {
         Self {
-            decoder: Decoder::new(Role::Client),
+            framing,
             handshake,
             spilling: false,
             at: 0,
@@ -115,9 +147,9 @@ impl Carry {
         }
     }
 
-    /// Whether `Carry::new(false)` would do as well.
+    /// Whether a new one without handshake would do as well.
     pub fn at_rest(&self) -> bool {
-        !self.handshake && !self.mid_record() && self.decoder.at_rest()
+        !self.handshake && !self.mid_record() && self.framing.at_rest()
     }
 
     fn mid_record(&self) -> bool {
@@ -169,17 +201,35 @@ impl Reader {
         }
     }
 
-    /// Reads `bytes` (WebSocket frames) and appends what they meant. After [`Other::Close`] or [`Other::Broken`]
+    /// Reads `bytes` and appends what they meant. After [`Other::Close`], [`Other::StreamEnd`] or [`Other::Broken`]
     /// nothing more comes.
     pub fn read(&mut self, carry: &mut Carry, bytes: &mut [u8], events: &mut Vec<Event>) {
-        // The decoder borrows the carry; taking it out is a move of 160 bytes only when it is in mid-frame.
-        let mut decoder = std::mem::replace(&mut carry.decoder, Decoder::new(Role::Client));
+        // The framing is borrowed beside the carry; taking it out is a move of 160 bytes.
+        let mut framing = std::mem::replace(&mut carry.framing, Framing::frames());
+        let read = match &mut framing {
+            Framing::Frames(decoder) => self.read_frames(decoder, carry, bytes, events),
+            Framing::Events(stream) => self.read_events(stream, carry, bytes, events),
+            Framing::Answers(answers) => self.read_answers(answers, carry, bytes, events),
+        };
+        carry.framing = framing;
+        if let Err(text) = read {
+            events.push(Other::Broken(text).into());
+        }
+    }
+
+    fn read_frames(
+        &mut self,
+        decoder: &mut Decoder,
+        carry: &mut Carry,
+        bytes: &mut [u8],
+        events: &mut Vec<Event>,
+    ) -> Result<(), String> {
         for frame in decoder.handle_bytes(bytes) {
             match frame {
                 Ok(Frame::Data { payload, fin, .. }) => {
-                    if let Err(text) = self.take(carry, payload, fin, events) {
-                        events.push(Other::Broken(text).into());
-                        return;
+                    self.take(carry, payload, fin, events)?;
+                    if fin {
+                        end_of("WebSocket message", carry)?;
                     }
                 }
                 Ok(Frame::Ping(payload)) => events.push(Other::Ping(payload).into()),
@@ -190,16 +240,64 @@ impl Reader {
                     let text = if reason.is_empty() { code } else { format!("{code} {reason}") };
                     events.push(Other::Close(text).into());
                 }
-                Err(error) => {
-                    events.push(Other::Broken(format!("WebSocket: {error}")).into());
-                    return;
+                Err(error) => return Err(format!("WebSocket: {error}")),
+            }
+        }
+        Ok(())
+    }
+
+    fn read_events(
+        &mut self,
+        stream: &mut EventStream,
+        carry: &mut Carry,
+        bytes: &[u8],
+        out: &mut Vec<Event>,
+    ) -> Result<(), String> {
+        let mut rest = bytes;
+        while !rest.is_empty() && !stream.is_over() {
+            let mut run = stream.take_run(&mut rest)?;
+            while let Some(part) = stream.lines().next(&mut run) {
+                match part {
+                    events::Part::Data(piece) => self.take(carry, piece, false, out)?,
+                    events::Part::End => end_of("event", carry)?,
                 }
             }
         }
-        carry.decoder = decoder;
+        if stream.is_over() {
+            out.push(Other::StreamEnd.into());
+        }
+        Ok(())
     }
 
-    /// Takes one piece of a WebSocket message.
+    fn read_answers(
+        &mut self,
+        answers: &mut Answers,
+        carry: &mut Carry,
+        bytes: &[u8],
+        out: &mut Vec<Event>,
+    ) -> Result<(), String> {
+        let mut rest = bytes;
+        while let Some(part) = answers.next(&mut rest).map_err(|text| format!("answer to a poll: {text}"))? {
+            match part {
+                answers::Part::Body(200, piece) => self.take(carry, piece, false, out)?,
+                // A text for people.
+                answers::Part::Body(..) => {}
+                answers::Part::End(answered) => {
+                    end_of("answer", carry)?;
+                    out.push(Event::Answered(answered));
+                    // The next poll is sent when this event is handled.
+                    if !rest.is_empty() {
+                        return Err(
+                            "more came than one answer to a poll: answered twice, or with a wrong length".to_owned()
+                        );
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes one piece of the stream of hub messages; `fin` ends a raw message.
     fn take(&mut self, carry: &mut Carry, mut piece: &[u8], fin: bool, out: &mut Vec<Event>) -> Result<(), String> {
         if carry.handshake {
             piece = take_handshake(carry, piece, out)?;
@@ -224,10 +322,6 @@ impl Reader {
                     carry.end_record();
                 }
             }
-        }
-        // Clients take each WebSocket message for whole hub messages (the JavaScript client refuses a cut one).
-        if fin && carry.mid_record() {
-            return Err("a hub message does not end with its WebSocket message".to_owned());
         }
         Ok(())
     }
@@ -484,6 +578,14 @@ fn looks_like_ours(payload: &[u8], payload_bytes: usize) -> bool {
     payload_bytes != 0 && payload.len() == payload_bytes
 }
 
+/// Clients take what one message, event or answer holds for whole hub messages (the JavaScript client refuses a cut one).
+fn end_of(wrapper: &str, carry: &Carry) -> Result<(), String> {
+    if carry.mid_record() {
+        return Err(format!("a hub message does not end with its {wrapper}"));
+    }
+    Ok(())
+}
+
 /// Collects the hub's answer to the handshake. Returns what follows it.
 fn take_handshake<'p>(carry: &mut Carry, piece: &'p [u8], out: &mut Vec<Event>) -> Result<&'p [u8], String> {
     let cut = piece.iter().position(|&byte| byte == SEPARATOR).map_or(piece.len(), |at| at + 1);
@@ -576,12 +678,12 @@ mod tests {
             for length in [64, 300, 2500] {
                 let bytes: Vec<u8> = (0..3).flat_map(|sequence| message(dialect, &payload(sequence, length))).collect();
                 for cut in 0..=bytes.len() {
-                    let (mut reader, mut carry) = (reader(dialect, length), Carry::new(false));
+                    let (mut reader, mut carry) = (reader(dialect, length), Carry::new(Framing::frames(), false));
                     let events = read_cut(&mut reader, &mut carry, &bytes, &[cut]);
                     assert_eq!(events, deliveries(0..3, length), "{dialect} {length} cut at {cut}");
                     assert!(carry.at_rest());
                 }
-                let (mut reader, mut carry) = (reader(dialect, length), Carry::new(false));
+                let (mut reader, mut carry) = (reader(dialect, length), Carry::new(Framing::frames(), false));
                 let all: Vec<usize> = (1..bytes.len()).collect();
                 assert_eq!(read_cut(&mut reader, &mut carry, &bytes, &all), deliveries(0..3, length));
             }
@@ -603,7 +705,7 @@ mod tests {
                 want.extend([delivery, Other::HubPing.into()]);
             }
             for cut in 0..=bytes.len() {
-                let (mut reader, mut carry) = (reader(dialect, 700), Carry::new(false));
+                let (mut reader, mut carry) = (reader(dialect, 700), Carry::new(Framing::frames(), false));
                 assert_eq!(read_cut(&mut reader, &mut carry, &bytes, &[cut]), want, "{dialect} cut at {cut}");
             }
         }
@@ -620,7 +722,7 @@ mod tests {
                 bytes.extend(message(dialect, &damaged));
                 bytes.extend(message(dialect, &payload(2, 200)));
                 for cuts in [vec![], vec![second + 60], (1..bytes.len()).collect()] {
-                    let (mut reader, mut carry) = (reader(dialect, 200), Carry::new(false));
+                    let (mut reader, mut carry) = (reader(dialect, 200), Carry::new(Framing::frames(), false));
                     let events = read_cut(&mut reader, &mut carry, &bytes, &cuts);
                     let named = (at >= HEAD_BYTES).then_some(head(1, 200));
                     let want = [Event::Delivery(head(0, 200)), Event::Corrupt(named), Event::Delivery(head(2, 200))];
@@ -633,7 +735,7 @@ mod tests {
     #[test]
     fn a_shortened_payload_is_corrupt() {
         for dialect in DIALECTS {
-            let (mut reader, mut carry) = (reader(dialect, 200), Carry::new(false));
+            let (mut reader, mut carry) = (reader(dialect, 200), Carry::new(Framing::frames(), false));
             let mut bytes = message(dialect, &payload(0, 200));
             bytes.extend(message(dialect, &payload(1, 200)[..199]));
             bytes.extend(message(dialect, &[payload(2, 200), b"x".to_vec()].concat()));
@@ -649,12 +751,13 @@ mod tests {
         bytes.extend(invocation(Format::Json, &payload(0, 80)));
         let bytes = frame(Dialect::SignalrJson, &bytes);
         for cut in 0..=bytes.len() {
-            let (mut reader, mut carry) = (reader(Dialect::SignalrJson, 80), Carry::new(true));
+            let (mut reader, mut carry) = (reader(Dialect::SignalrJson, 80), Carry::new(Framing::frames(), true));
             let events = read_cut(&mut reader, &mut carry, &bytes, &[cut]);
             assert_eq!(events, [Other::Handshake(Ok(())).into(), Event::Delivery(head(0, 80))]);
         }
         let refusal = frame(Dialect::SignalrJson, b"{\"error\":\"no\"}\x1e");
-        let events = read_cut(&mut reader(Dialect::SignalrJson, 80), &mut Carry::new(true), &refusal, &[5]);
+        let events =
+            read_cut(&mut reader(Dialect::SignalrJson, 80), &mut Carry::new(Framing::frames(), true), &refusal, &[5]);
         assert_eq!(events, [Other::Handshake(Err("no".into())).into()]);
     }
 
@@ -667,7 +770,12 @@ mod tests {
         bytes.extend(frame(Dialect::SignalrJson, b"{\"type\":1,\"target\":\"x\",\"arguments\":[\"hello\"]}\x1e"));
         bytes.extend(frame(Dialect::SignalrJson, b"{\"type\":7,\"error\":\"bye\"}\x1e"));
         write_close(&mut bytes, Some(fanfare_protocol::error::CloseCode::GOING_AWAY), "later");
-        let events = read_cut(&mut reader(Dialect::SignalrJson, 80), &mut Carry::new(false), &bytes, &[3, 9, 40]);
+        let events = read_cut(
+            &mut reader(Dialect::SignalrJson, 80),
+            &mut Carry::new(Framing::frames(), false),
+            &bytes,
+            &[3, 9, 40],
+        );
         let mut kinds = events.into_iter();
         assert!(
             matches!(kinds.next(), Some(Event::Other(other)) if matches!(&*other, Other::Ping(p) if p.as_slice() == b"hi"))
@@ -692,7 +800,7 @@ mod tests {
                 let kept = if keep { b"pub:".as_slice() } else { b"" };
                 bytes.extend(frame(Dialect::Raw, &[kept, &payload(sequence, 100)].concat()));
             }
-            let mut carry = Carry::new(false);
+            let mut carry = Carry::new(Framing::frames(), false);
             assert_eq!(read_cut(&mut reader, &mut carry, &bytes, &[120, 130]), deliveries(0..3, 100));
         }
     }
@@ -702,7 +810,8 @@ mod tests {
         let record = invocation(Format::Json, &payload(0, 80));
         let mut bytes = frame(Dialect::SignalrJson, &record[..50]);
         bytes.extend(frame(Dialect::SignalrJson, &record[50..]));
-        let events = read_cut(&mut reader(Dialect::SignalrJson, 80), &mut Carry::new(false), &bytes, &[]);
+        let events =
+            read_cut(&mut reader(Dialect::SignalrJson, 80), &mut Carry::new(Framing::frames(), false), &bytes, &[]);
         assert!(matches!(&events[..], [Event::Other(other)] if matches!(**other, Other::Broken(_))), "{events:?}");
     }
 
@@ -710,7 +819,7 @@ mod tests {
     fn payloads_of_another_run_are_strangers() {
         let mut reader = Reader::new(Dialect::Raw, None, RUN + 1, 100, padding(100));
         let bytes = message(Dialect::Raw, &payload(0, 100));
-        let events = read_cut(&mut reader, &mut Carry::new(false), &bytes, &[]);
+        let events = read_cut(&mut reader, &mut Carry::new(Framing::frames(), false), &bytes, &[]);
         assert_eq!(events, [Other::Stranger.into()]);
     }
 
@@ -719,7 +828,10 @@ mod tests {
         let via = Via::Invocation { method: "Broadcast".into(), target: "other".into() };
         let mut reader = Reader::new(Dialect::SignalrJson, Some(&via), RUN, 100, padding(100));
         let bytes = message(Dialect::SignalrJson, &payload(0, 100));
-        assert_eq!(read_cut(&mut reader, &mut Carry::new(false), &bytes, &[]), [Other::Stranger.into()]);
+        assert_eq!(
+            read_cut(&mut reader, &mut Carry::new(Framing::frames(), false), &bytes, &[]),
+            [Other::Stranger.into()]
+        );
     }
 
     /// Random bytes and random damage: no panic, and never a delivery that was not sent.
@@ -735,7 +847,7 @@ mod tests {
             }
             let mut cuts: Vec<usize> = (0..3).map(|_| (random.next_u64() % bytes.len() as u64) as usize).collect();
             cuts.sort_unstable();
-            let (mut reader, mut carry) = (reader(dialect, 120), Carry::new(false));
+            let (mut reader, mut carry) = (reader(dialect, 120), Carry::new(Framing::frames(), false));
             for event in read_cut(&mut reader, &mut carry, &bytes, &cuts) {
                 if let Event::Delivery(found) = event {
                     assert_eq!(found, head(found.sequence, 120), "seed {seed}");

@@ -21,12 +21,14 @@ pub const SCHEMA: &str = "fanfare-loadgen/1";
 pub struct Report {
     /// [`SCHEMA`].
     pub schema: &'static str,
-    /// `connect`, `idle` or `broadcast`.
+    /// `connect`, `idle`, `broadcast` or `negotiate`.
     pub command: &'static str,
     /// As given.
     pub target: String,
     /// As given.
     pub dialect: String,
+    /// What receivers received over, by its name on the wire.
+    pub transport: &'static str,
     /// As given.
     pub seed: u64,
     /// Receivers asked for.
@@ -36,6 +38,9 @@ pub struct Report {
     /// What was published and received.
     #[serde(flatten)]
     pub broadcast: Option<BroadcastReport>,
+    /// What was negotiated without connecting.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub negotiate: Option<NegotiateReport>,
     /// The server's processes, when given.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub server: Option<ServerReport>,
@@ -81,6 +86,28 @@ pub struct Trouble {
     pub count: u64,
 }
 
+/// Negotiates that nobody followed up.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub struct NegotiateReport {
+    /// Asked for.
+    pub requests: u64,
+    /// Answered with a token.
+    pub answered: u64,
+    /// From the first request to the last answer.
+    pub elapsed_s: f64,
+    /// answered / elapsed_s.
+    pub per_s: f64,
+    /// The server's CPU for one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cpu_us_per_negotiate: Option<f64>,
+    /// How much the server's resident set has grown from before the first request, sockets open, to after the last.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub resident_growth_bytes: Option<i64>,
+    /// The same of its private pages.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub private_growth_bytes: Option<i64>,
+}
+
 /// The load and what came of it.
 #[derive(Clone, Debug, Serialize)]
 pub struct BroadcastReport {
@@ -115,6 +142,12 @@ pub struct BroadcastReport {
     pub strangers: u64,
     /// Messages that came back to publishers.
     pub publisher_echoes: u64,
+    /// Long polling only: polls that were answered with something.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub poll_answers: Option<u64>,
+    /// The same per receiver and burst: 1 when each burst left as one answer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub poll_answers_per_burst: Option<f64>,
     /// The ledger of probe and warm-up.
     pub warmup: TallyReport,
     /// Length of the measured period, to the last delivery.
@@ -288,7 +321,8 @@ impl Report {
 
     /// How the process should end. Missed thresholds first: they are true whatever the generator did.
     pub fn exit(&self) -> Exit {
-        let complete = self.broadcast.is_some() || self.connect.failed == 0 && self.connect.lost == 0;
+        let asked = self.negotiate.is_none_or(|negotiate| negotiate.answered == negotiate.requests);
+        let complete = self.broadcast.is_some() || self.connect.failed == 0 && self.connect.lost == 0 && asked;
         if self.thresholds.iter().any(|checked| !checked.met) {
             Exit::ThresholdMissed
         } else if !complete {
@@ -309,8 +343,12 @@ impl Report {
     }
 
     fn write_summary(&self, out: &mut String) -> std::fmt::Result {
-        writeln!(out, "target    {} | {} | {} | seed {}", self.target, self.command, self.dialect, self.seed)?;
+        let Self { target, command, dialect, transport, seed, .. } = self;
+        writeln!(out, "target    {target} | {command} | {dialect} over {transport} | seed {seed}")?;
         self.write_connect(out)?;
+        if let Some(negotiate) = &self.negotiate {
+            negotiate.write_summary(out)?;
+        }
         if let Some(broadcast) = &self.broadcast {
             broadcast.write_summary(out)?;
         }
@@ -354,6 +392,7 @@ impl Report {
             ("tcp", phases.tcp),
             ("negotiate", phases.negotiate),
             ("upgrade", phases.upgrade),
+            ("subscribe", phases.subscribe),
             ("handshake", phases.handshake),
             ("total", phases.total),
             ("close", phases.close),
@@ -417,6 +456,25 @@ impl Report {
     }
 }
 
+impl NegotiateReport {
+    fn write_summary(&self, out: &mut String) -> std::fmt::Result {
+        let (answered, requests) = (grouped(self.answered), grouped(self.requests));
+        write!(
+            out,
+            "negotiate {answered} of {requests} in {:.2} s ({}/s)",
+            self.elapsed_s,
+            grouped(self.per_s as u64)
+        )?;
+        if let Some(us) = self.cpu_us_per_negotiate {
+            write!(out, " | server {us:.2} us each")?;
+        }
+        if let Some(bytes) = self.resident_growth_bytes {
+            write!(out, " | its resident set {bytes:+} B")?;
+        }
+        writeln!(out)
+    }
+}
+
 impl BroadcastReport {
     fn write_summary(&self, out: &mut String) -> std::fmt::Result {
         writeln!(
@@ -432,6 +490,9 @@ impl BroadcastReport {
             grouped(self.corrupt),
             grouped(self.late)
         )?;
+        if let (Some(answers), Some(per_burst)) = (self.poll_answers, self.poll_answers_per_burst) {
+            writeln!(out, "polls     {} answered with news | {per_burst:.4} per receiver and burst", grouped(answers))?;
+        }
         writeln!(out, "latency   from intended {}", line(&self.latency_us.from_intended))?;
         writeln!(out, "          from actual   {}", line(&self.latency_us.from_actual))?;
         for (name, summary) in [

@@ -9,7 +9,9 @@ use crate::os;
 use crate::payload::{Padding, Random};
 use crate::procfs::{KernelSample, Memory, ProcessSample};
 use crate::progress::{Progress, connecting};
-use crate::report::{ConnectReport, GeneratorReport, KernelReport, Report, SCHEMA, ServerReport, Trouble};
+use crate::report::{
+    ConnectReport, GeneratorReport, KernelReport, NegotiateReport, Report, SCHEMA, ServerReport, Trouble,
+};
 use crate::shared::{Shared, Stage};
 use crate::verdict::{BUSY_RATIO_MAX, Verdict};
 use crate::wire::Wire;
@@ -27,6 +29,9 @@ pub(crate) const LOOK: Duration = Duration::from_millis(5);
 
 /// How long farewells may take, however few there are.
 const FAREWELL_LIMIT: Duration = Duration::from_secs(10);
+
+/// How long no negotiate may be answered.
+const NEGOTIATE_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Farewells that any server manages in a second.
 const FAREWELLS_PER_S: u32 = 2_000;
@@ -143,6 +148,7 @@ impl Run {
         let cost = self.spent(&self.before, &opened);
         let setup = self.setup.clone();
         let all_open = connect.failed == 0;
+        let mut negotiate = None;
         let (spent, kernel, verdict) = match &setup.job.task {
             Task::Connect { hold } => {
                 self.hold(*hold)?;
@@ -157,7 +163,13 @@ impl Run {
                 let kernel = kernel_before.map(|before| self.kernel_report(&before, &spent)).transpose()?;
                 (spent, kernel, Verdict::of_idle(connect.failed + connect.lost))
             }
-            Task::Broadcast(_) if !all_open => return Err(self.not_all_open(&connect)),
+            Task::Negotiate { .. } | Task::Broadcast(_) if !all_open => return Err(self.not_all_open(&connect)),
+            Task::Negotiate { requests } => {
+                let (asked, spent) = self.negotiate(*requests)?;
+                negotiate = Some(asked);
+                connect.lost = self.shared().sum_u32(|worker| &worker.lost);
+                (spent, None, Verdict::of_closed_loop(spent.busy_ratio, spent.waiting_ratio))
+            }
             Task::Broadcast(load) => {
                 let measured = broadcast::lead(self, load)?;
                 let (spent, verdict) = (measured.spent, Verdict::default());
@@ -165,7 +177,44 @@ impl Run {
                 (spent, None, verdict)
             }
         };
-        Ok(self.report(connect, cost, spent, kernel, verdict))
+        let mut report = self.report(connect, cost, spent, kernel, verdict);
+        report.negotiate = negotiate;
+        Ok(report)
+    }
+
+    /// Has all sockets ask until `requests` are answered, or nothing is answered any more.
+    fn negotiate(&mut self, requests: u64) -> Result<(NegotiateReport, Spent), Failure> {
+        let before = Samples::take(&self.setup.job)?;
+        let (mut seen, mut changed) = (0, Instant::now());
+        self.shared().set_stage(Stage::Measured);
+        self.wait(|shared| {
+            let answered = shared.sum(|worker| &worker.negotiated);
+            if answered != seen {
+                (seen, changed) = (answered, Instant::now());
+            }
+            let nobody = shared.sum_u32(|worker| &worker.open) == 0;
+            let over = answered >= requests || nobody || changed.elapsed() > NEGOTIATE_PATIENCE;
+            let part = answered as f64 / requests.max(1) as f64;
+            (over, part, format!("negotiating, {answered} answered"))
+        })?;
+        let after = Samples::take(&self.setup.job)?;
+        let spent = self.spent(&before, &after);
+        let elapsed_s = (changed - before.at).as_secs_f64().max(1e-9);
+        let memory = |sample: &Samples| sample.server.as_ref().map(|server| server.memory);
+        let growth = |figure: fn(&Memory) -> u64| {
+            let (from, to) = memory(&before).zip(memory(&after))?;
+            Some(figure(&to) as i64 - figure(&from) as i64)
+        };
+        let report = NegotiateReport {
+            requests,
+            answered: seen,
+            elapsed_s,
+            per_s: seen as f64 / elapsed_s,
+            cpu_us_per_negotiate: spent.server_cpu_s.filter(|_| seen > 0).map(|cpu_s| cpu_s * 1e6 / seen as f64),
+            resident_growth_bytes: growth(|memory| memory.rss_bytes),
+            private_growth_bytes: growth(|memory| memory.private_bytes),
+        };
+        Ok((report, spent))
     }
 
     /// Opens all connections.
@@ -374,10 +423,12 @@ impl Run {
             command: job.task.name(),
             target: job.server.target.clone(),
             dialect: job.server.dialect.to_string(),
+            transport: job.server.transport.name(),
             seed: job.seed,
             connections: job.fleet.connections,
             connect,
             broadcast: None,
+            negotiate: None,
             server,
             kernel,
             generator,

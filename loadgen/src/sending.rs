@@ -111,6 +111,7 @@ impl<D: Dial> Worker<D> {
             tag::HANDSHAKE => self.phrases.handshake,
             tag::PING => self.phrases.ping,
             tag::HELLO => Some(self.phrases.hello),
+            tag::POLL => self.sessions.get(slot.0 as usize).map(|session| session.poll),
             _ => Some(self.phrases.close),
         };
         let Some(mut rest) = phrase else { return false };

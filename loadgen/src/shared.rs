@@ -69,6 +69,10 @@ pub struct Counters {
     pub echoes: AtomicU64,
     /// Bytes received.
     pub bytes: AtomicU64,
+    /// Polls of receivers that were answered with something.
+    pub answers: AtomicU64,
+    /// Negotiate requests that were answered well.
+    pub negotiated: AtomicU64,
 }
 
 /// Adds to a figure that has one writer.

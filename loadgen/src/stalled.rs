@@ -5,11 +5,12 @@
 
 use crate::failure::Failure;
 use crate::job::{Job, Stalled};
-use crate::opening::negotiated;
-use crate::reader::{Carry, Event, Other, Reader};
+use crate::negotiating::negotiated;
+use crate::reader::{Carry, Event, Framing, Other, Reader};
 use crate::worker::Setup;
 use fanfare_protocol::cursor::Progress;
 use fanfare_protocol::http::head::{HeadLimits, parse_response};
+use fanfare_protocol::negotiate::Transport;
 use fanfare_protocol::ws::handshake::check_upgrade_response;
 use rustix::event::{PollFd, PollFlags};
 use rustix::net::{AddressFamily, SocketType};
@@ -144,7 +145,7 @@ fn open(setup: &Setup, receive_buffer_bytes: Option<usize>) -> std::io::Result<T
 /// Reads up to the hub's answer to the handshake.
 fn shake_hands(setup: &Setup, stream: &mut TcpStream, mut bytes: Vec<u8>) -> std::io::Result<()> {
     let mut reader = Reader::new(setup.job.server.dialect, None, setup.run, 0, setup.padding.clone());
-    let (mut carry, mut events) = (Carry::new(true), Vec::new());
+    let (mut carry, mut events) = (Carry::new(Framing::frames(), true), Vec::new());
     loop {
         reader.read(&mut carry, &mut bytes, &mut events);
         for event in events.drain(..) {
@@ -155,7 +156,7 @@ fn shake_hands(setup: &Setup, stream: &mut TcpStream, mut bytes: Vec<u8>) -> std
                     Other::Close(text) | Other::Broken(text) => return Err(other(text)),
                     _ => {}
                 },
-                Event::Delivery(_) | Event::Corrupt(_) => {}
+                Event::Delivery(_) | Event::Corrupt(_) | Event::Answered(_) => {}
             }
         }
         bytes.clear();
@@ -169,9 +170,9 @@ fn negotiate(setup: &Setup) -> std::io::Result<String> {
     let mut answer = Vec::new();
     loop {
         read_more(&mut stream, &mut answer)?;
-        match negotiated(&answer) {
+        match negotiated(&answer, Transport::WebSockets) {
             Ok(None) => {}
-            Ok(Some(token)) => return Ok(token),
+            Ok(Some(answer)) => return Ok(answer.token),
             Err(text) => return Err(other(format!("negotiate: {text}"))),
         }
     }

@@ -61,6 +61,20 @@ impl Verdict {
         Self { valid: missing == 0, reasons: (missing > 0).then(reason).into_iter().collect(), notes: Vec::new() }
     }
 
+    /// Judges requests that follow each other as fast as they are answered: their rate may be the generator's own, the
+    /// server's CPU and memory are the server's.
+    pub fn of_closed_loop(busy_ratio: f64, waiting_ratio: f64) -> Self {
+        let mut verdict = Self { valid: true, ..Self::default() };
+        if busy_ratio + waiting_ratio > BUSY_RATIO_MAX {
+            verdict.notes.push(format!(
+                "the generator ran {:.0} % and waited for a CPU {:.0} % of the time: the rate is its own",
+                busy_ratio * 100.0,
+                waiting_ratio * 100.0
+            ));
+        }
+        verdict
+    }
+
     /// Judges a broadcast.
     pub fn of(evidence: &Evidence) -> Self {
         let mut verdict = Self::default();

@@ -4,6 +4,7 @@
 use crate::failure::Failure;
 use crate::job::{Dialect, Server, Via};
 use crate::payload::{Head, Padding, Random};
+use crate::posting::Errand;
 use crate::target::Url;
 use fanfare_protocol::http::request;
 use fanfare_protocol::hub::{self, Format, Payload, Value};
@@ -70,6 +71,44 @@ impl Wire {
         let mut out = Vec::new();
         request::write(&mut out, "POST", &self.url.negotiate_target(), &headers, b"");
         out
+    }
+
+    /// A request that belongs to the connection of `token`.
+    fn of_token(&self, method: &str, token: &str, headers: &[(&str, &str)], body: &[u8]) -> Vec<u8> {
+        let target = self.url.request_target(&format!("id={token}"));
+        let mut all = vec![("Host", self.url.authority.as_str())];
+        all.extend(headers);
+        all.extend(self.headers());
+        let mut out = Vec::new();
+        request::write(&mut out, method, &target, &all, body);
+        out
+    }
+
+    /// The request for server-sent events, as a browser's EventSource asks.
+    pub fn events(&self, token: &str) -> Vec<u8> {
+        self.of_token("GET", token, &[("Accept", "text/event-stream"), ("Cache-Control", "no-cache")], b"")
+    }
+
+    /// One poll.
+    pub fn poll(&self, token: &str) -> Vec<u8> {
+        self.of_token("GET", token, &[("X-Requested-With", "XMLHttpRequest")], b"")
+    }
+
+    /// What is said for a receiver without a WebSocket.
+    pub(crate) fn errand(&self, errand: Errand, token: &str) -> Vec<u8> {
+        let Some(format) = self.dialect.format() else { return Vec::new() };
+        let mut body = Vec::new();
+        match errand {
+            Errand::Handshake => hub::handshake::write_request(&mut body, format, 1),
+            Errand::Ping => hub::encode::ping(format, &mut body),
+            Errand::Close => hub::encode::close(format, &mut body, None, false),
+            Errand::Delete => return self.of_token("DELETE", token, &[("X-Requested-With", "XMLHttpRequest")], b""),
+        }
+        let kind = match format {
+            Format::Json => "text/plain;charset=UTF-8",
+            Format::MessagePack => "application/octet-stream",
+        };
+        self.of_token("POST", token, &[("X-Requested-With", "XMLHttpRequest"), ("Content-Type", kind)], &body)
     }
 
     /// The hub handshake as a frame; nothing for raw connections.

@@ -7,12 +7,15 @@ use crate::latency::{Track, Tracks};
 use crate::ledger::{Ledger, Tally};
 use crate::outgoing::{Outbox, Outgoing};
 use crate::payload::Padding;
+use crate::posting::Poster;
 use crate::publishing::Publisher;
-use crate::reader::{Event, Reader};
+use crate::reader::{Carry, Event, Framing, Reader};
 use crate::shared::{Shared, Stage, add, add_u32};
+use crate::subscribing::Session;
 use crate::wire::Wire;
 use fanfare_engine::buf::{Extent, Logs, RecvPool, Slab};
 use fanfare_engine::io::{Completion, Dial, Errno, IoCounters, Received, Slot, Wait};
+use fanfare_protocol::negotiate::Transport;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -71,6 +74,7 @@ pub(crate) mod tag {
     pub(crate) const PING: Tag = 4;
     pub(crate) const CLOSE: Tag = 5;
     pub(crate) const HELLO: Tag = 6;
+    pub(crate) const POLL: Tag = 7;
 }
 
 /// One worker.
@@ -78,7 +82,7 @@ pub struct Worker<D: Dial> {
     pub(crate) io: D,
     pub(crate) setup: Arc<Setup>,
     pub(crate) index: u32,
-    /// Receivers in slots `0..receivers`, publishers behind them.
+    /// Receivers in slots `0..receivers`, publishers behind them, then the poster.
     pub(crate) receivers: u32,
     /// Number of this worker's first connection in the whole fleet.
     pub(crate) first: u32,
@@ -92,6 +96,12 @@ pub struct Worker<D: Dial> {
     pub(crate) tracks: Tracks,
     pub(crate) phases: Phases,
     pub(crate) publisher: Option<Publisher>,
+    /// With a transport that needs one.
+    pub(crate) poster: Option<Poster>,
+    /// By receiver, with a transport that needs it.
+    pub(crate) sessions: Vec<Session>,
+    /// Negotiates still to be asked for.
+    pub(crate) to_ask: u64,
     pub(crate) stage: Stage,
     /// Time stamp of this turn.
     pub(crate) now_ns: u64,
@@ -167,6 +177,7 @@ impl<D: Dial> Worker<D> {
         let slots = Self::slots(&setup.job, index);
         let started_ns = setup.shared.clock.ns();
         let publisher = (index == 0).then(|| load.map(|load| Publisher::new(setup.job.server.dialect, load))).flatten();
+        let posts = setup.job.needs_poster();
         let mut worker = Self {
             io,
             index,
@@ -182,6 +193,9 @@ impl<D: Dial> Worker<D> {
             tracks: Tracks::new(receivers, publishers),
             phases: Phases::default(),
             publisher,
+            poster: posts.then(|| Poster::new(Slot(slots - 1))),
+            sessions: if posts { vec![Session::default(); receivers as usize] } else { Vec::new() },
+            to_ask: setup.job.negotiates_of(index),
             stage: Stage::Ready,
             now_ns: started_ns,
             next_dial: 0,
@@ -200,10 +214,15 @@ impl<D: Dial> Worker<D> {
         Ok(worker)
     }
 
-    /// Connections of worker `index`: its receivers, and on the first worker the publishers.
+    /// Connections of worker `index`: its receivers, on the first worker the publishers, and the poster if one is needed.
     pub fn slots(job: &Job, index: u32) -> u32 {
         let publishers = job.task.load().map_or(0, |load| u32::from(load.publishers));
-        job.fleet.share(index) + if index == 0 { publishers } else { 0 }
+        job.fleet.share(index) + if index == 0 { publishers } else { 0 } + u32::from(job.needs_poster())
+    }
+
+    /// Receivers and publishers: slots from 0 to here.
+    pub(crate) fn members(&self) -> u32 {
+        self.conns.len() as u32 - u32::from(self.poster.is_some())
     }
 
     fn assign_roles(&mut self) {
@@ -211,6 +230,9 @@ impl<D: Dial> Worker<D> {
         let role = if http { Role::HttpPublisher } else { Role::Publisher };
         for conn in &mut self.conns[self.receivers as usize..] {
             conn.role = role;
+        }
+        if let Some(poster) = &self.poster {
+            self.conns[poster.slot.0 as usize].role = Role::Poster;
         }
     }
 
@@ -271,7 +293,11 @@ impl<D: Dial> Worker<D> {
             self.learn_published();
             self.ledger.begin_measured(&shared.base());
         }
+        let begins = stage == Stage::Measured;
         self.stage = stage;
+        if begins {
+            self.ask_all();
+        }
         shared.counters[self.index as usize].stage_seen.store(stage as u8, Ordering::Release);
     }
 
@@ -380,17 +406,23 @@ impl<D: Dial> Worker<D> {
         }
     }
 
-    /// Reads frames and acts on what they mean.
-    pub(crate) fn take_frames(&mut self, slot: Slot, bytes: &mut [u8]) {
-        let handshaking = self.conns[slot.0 as usize].state == State::Handshaking;
+    /// What a connection carries that has no half-done message.
+    fn fresh_carry(&self, slot: Slot) -> Carry {
+        let framing = match self.transport(slot) {
+            Transport::WebSockets => Framing::frames(),
+            Transport::ServerSentEvents => Framing::Events(Default::default()),
+            Transport::LongPolling => Framing::Answers(Default::default()),
+        };
+        let state = self.conns[slot.0 as usize].state;
+        Carry::new(framing, matches!(state, State::Subscribing | State::Handshaking))
+    }
+
+    /// Reads hub messages, whatever they are wrapped in, and acts on what they mean.
+    pub(crate) fn take_stream(&mut self, slot: Slot, bytes: &mut [u8]) {
         let mut events = std::mem::take(&mut self.events);
-        let mid = self.take_mid(slot);
-        let mut carried = match mid {
-            Some(boxed) => match *boxed {
-                Mid::Carry(carry) => carry,
-                _ => crate::reader::Carry::new(handshaking),
-            },
-            None => crate::reader::Carry::new(handshaking),
+        let mut carried = match self.take_mid(slot).map(|mid| *mid) {
+            Some(Mid::Carry(carry)) => carry,
+            _ => self.fresh_carry(slot),
         };
         self.reader.read(&mut carried, bytes, &mut events);
         if !carried.at_rest() {
@@ -405,6 +437,7 @@ impl<D: Dial> Worker<D> {
                     self.ledger.note_corrupt(head.map(|head| (head.publisher, head.sequence)));
                 }
                 Event::Corrupt(head) => self.corrupt(slot, head.map(|head| (head.publisher, head.sequence))),
+                Event::Answered(answered) => self.poll_answered(slot, answered),
                 Event::Other(other) => self.other(slot, *other),
             }
         }

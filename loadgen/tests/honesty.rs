@@ -36,15 +36,27 @@ fn ledger(report: &Report) -> (u64, u64, u64, u64) {
 
 const SMALL: &str = "broadcast -n 20 --window --messages 30 --warmup 0 --drain 300ms";
 
-/// One lie to receiver 5 about the tenth measured message, in every dialect.
+/// Every dialect, and SignalR over every transport that carries it.
+const WAYS: [(&str, &str); 6] = [
+    ("/hub", "--dialect signalr-json"),
+    ("/hub", "--dialect signalr-messagepack"),
+    ("/raw", "--dialect raw --publish-prefix pub:"),
+    ("/hub", EVENTS),
+    ("/hub", JSON_POLLS),
+    ("/hub", "--dialect signalr-messagepack --transport long-polling"),
+];
+
+const EVENTS: &str = "--transport server-sent-events";
+const JSON_POLLS: &str = "--transport long-polling";
+
+/// One lie to receiver 5 about the tenth measured message, in every way.
 fn one_lie(fault: Fault) -> Vec<Report> {
-    let dialects = [
-        ("/hub", "--dialect signalr-json"),
-        ("/hub", "--dialect signalr-messagepack"),
-        ("/raw", "--dialect raw --publish-prefix pub:"),
-    ];
+    WAYS.map(|(path, flags)| lie_to(path, flags, fault)).into()
+}
+
+fn lie_to(path: &str, flags: &str, fault: Fault) -> Report {
     let lie = move |receiver, message| if (receiver, message) == (5, PROBE + 10) { fault } else { Fault::None };
-    dialects.map(|(path, flags)| run(&Relay::start(lie), path, &format!("{SMALL} {flags} --burst 5"))).into()
+    run(&Relay::start(lie), path, &format!("{SMALL} {flags} --burst 5"))
 }
 
 #[test]
@@ -131,6 +143,93 @@ fn a_lost_connection_is_counted_and_its_messages_are_missing() {
         assert!(!report.connect.troubles.is_empty());
         assert_eq!(report.exit(), Exit::ThresholdMissed);
     }
+}
+
+/// (lost connections, whether a trouble says so)
+fn lost(report: &Report, part: &str) -> (u32, bool) {
+    (report.connect.lost, report.connect.troubles.iter().any(|trouble| trouble.what.contains(part)))
+}
+
+#[test]
+fn a_torn_event_is_named() {
+    let report = lie_to("/hub", EVENTS, Fault::Torn);
+    assert_eq!(lost(&report, "a hub message does not end with its event"), (1, true), "{:?}", report.connect);
+    assert!(broadcast(&report).corrupt == 1 && broadcast(&report).missing >= 1, "{:?}", ledger(&report));
+    assert_eq!(report.exit(), Exit::ThresholdMissed);
+}
+
+#[test]
+fn an_answer_with_a_wrong_length_is_named() {
+    let report = lie_to("/hub", JSON_POLLS, Fault::Torn);
+    assert_eq!(lost(&report, "a hub message does not end with its answer"), (1, true), "{:?}", report.connect);
+    assert!(broadcast(&report).corrupt == 1 && broadcast(&report).missing >= 1, "{:?}", ledger(&report));
+    assert_eq!(report.exit(), Exit::ThresholdMissed);
+}
+
+#[test]
+fn a_poll_that_is_answered_twice_is_named() {
+    for flags in [JSON_POLLS, "--dialect signalr-messagepack --transport long-polling"] {
+        let report = lie_to("/hub", flags, Fault::AnsweredTwice);
+        assert_eq!(lost(&report, "answered twice"), (1, true), "{:?}", report.connect);
+        assert_eq!(report.exit(), Exit::ThresholdMissed);
+    }
+}
+
+#[test]
+fn answers_to_polls_are_counted() {
+    let relay = Relay::honest();
+    let report = run(&relay, "/hub", &format!("{SMALL} {JSON_POLLS}"));
+    assert_eq!(ledger(&report), (0, 0, 0, 0));
+    assert_eq!(broadcast(&report).poll_answers, Some(600));
+    assert_eq!(broadcast(&report).poll_answers_per_burst, Some(1.0));
+    // This relay answers after each message of a burst, and a client may be back in time for the next.
+    let report = run(&relay, "/hub", &format!("{SMALL} {JSON_POLLS} --burst 5"));
+    assert!(broadcast(&report).poll_answers_per_burst.is_some_and(|count| (1.0..=5.0).contains(&count)));
+    let report = run(&relay, "/hub", SMALL);
+    assert_eq!(broadcast(&report).poll_answers, None);
+}
+
+#[test]
+fn receivers_without_a_websocket_open_and_end_well() {
+    let relay = Relay::honest();
+    for flags in [EVENTS, JSON_POLLS, "--dialect signalr-messagepack --transport long-polling"] {
+        let report = run(&relay, "/hub", &format!("connect -n 40 --hold 50ms --workers 2 {flags}"));
+        let phases = report.connect.phases_us;
+        let happened = [phases.tcp, phases.negotiate, phases.subscribe, phases.handshake, phases.total, phases.close];
+        for phase in happened {
+            assert_eq!(phase.map(|phase| phase.count), Some(40), "{flags}: {phases:?}");
+        }
+        assert_eq!((report.connect.opened, report.connect.failed, report.connect.lost), (40, 0, 0), "{flags}");
+        assert!(report.connect.troubles.is_empty(), "{flags}: {:?}", report.connect.troubles);
+        assert_eq!(report.exit(), Exit::Done);
+    }
+}
+
+#[test]
+fn a_post_that_meets_the_end_of_its_socket_is_sent_again() {
+    let relay = Relay::honest();
+    for flags in [EVENTS, JSON_POLLS] {
+        let report = run(&relay, "/once", &format!("connect -n 60 --hold 50ms {flags}"));
+        assert_eq!((report.connect.opened, report.connect.failed, report.connect.lost), (60, 0, 0), "{flags}");
+        assert!(report.connect.troubles.is_empty(), "{flags}: {:?}", report.connect.troubles);
+    }
+}
+
+#[test]
+fn negotiates_are_counted_and_timed() {
+    let relay = Relay::honest();
+    let pid = std::process::id();
+    let report = run(&relay, "/hub", &format!("negotiate -n 7 --requests 500 --workers 2 --server-pid {pid}"));
+    let found = report.negotiate.expect("negotiates");
+    assert_eq!((found.requests, found.answered), (500, 500));
+    assert_eq!(report.connect.phases_us.negotiate.map(|phase| phase.count), Some(500));
+    assert!(found.per_s > 0.0 && found.cpu_us_per_negotiate.is_some() && found.resident_growth_bytes.is_some());
+    assert_eq!(report.exit(), Exit::Done);
+
+    // A hub that is not there: the sockets are lost, and nothing is answered.
+    let report = run(&relay, "/nowhere", "negotiate -n 2 --requests 50");
+    assert_eq!(report.negotiate.map(|found| found.answered), Some(0));
+    assert_eq!(report.exit(), Exit::Failed);
 }
 
 #[test]

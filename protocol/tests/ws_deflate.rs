@@ -250,6 +250,46 @@ fn stored_blocks(bytes: &[u8]) -> Vec<u8> {
 }
 
 #[test]
+fn the_bound_may_be_another_one_for_the_next_message() {
+    let payload = deflated(&json(2_000));
+    let mut inflater = Inflater::new(1_000);
+    for bound in [1_000, 2_000, 1_999, 64 << 10] {
+        inflater.set_inflated_bytes_max(bound);
+        let expected = if bound < 2_000 { Err(FrameError::InflatedTooLong) } else { Ok(2_000) };
+        assert_eq!(inflater.inflate(&payload).map(|message| message.len()), expected, "bound {bound}");
+    }
+}
+
+#[test]
+fn a_goodbye_is_found_behind_messages_that_nobody_inflates() {
+    let stream = [
+        frame(0x41, &HELLO[..3]),
+        frame(0x89, b"ping"),
+        frame(0x80, &HELLO[3..]),
+        // Neither DEFLATE nor UTF-8, and nobody looks.
+        frame(0xC1, &[0xFF; 20]),
+        frame(0x81, b"plain"),
+        frame(0x88, &[]),
+    ]
+    .concat();
+    for cut in 0..=stream.len() {
+        let (mut before, mut after) = (stream[..cut].to_vec(), stream[cut..].to_vec());
+        let mut decoder = DeflateDecoder::new(Role::Client);
+        // In the middle of a message that was still wanted when it began.
+        let mut wanted = HELLO[..3].to_vec();
+        let mut begun = frame(0x01 | 0x40, &wanted);
+        assert!(decoder.handle_bytes(&mut Inflater::new(BYTES_MAX), &mut begun).next_event().is_none());
+        wanted = frame(0x80, &HELLO[3..]);
+        assert!(decoder.held_bytes() > 0 && !decoder.pass_over(&mut wanted));
+        assert_eq!(decoder.held_bytes(), 0);
+        let early = decoder.pass_over(&mut before);
+        assert_eq!((early, decoder.pass_over(&mut after)), (cut == stream.len(), true), "cut at {cut}");
+    }
+    let mut decoder = DeflateDecoder::new(Role::Client);
+    assert!(decoder.pass_over(&mut frame(0x83, &[])), "nonsense is a last word");
+}
+
+#[test]
 fn blocks_without_content_do_not_go_on_for_ever() {
     let bound = deflated_bytes_max(1000);
     assert_eq!(bound, 1189);

@@ -122,6 +122,9 @@ pub(crate) struct ServeArgs {
     /// Largest hub message a client may send, with framing; 0 = any
     #[arg(long, value_name = "SIZE", default_value = "32KiB", value_parser = units::parse_size_bytes)]
     pub message_size_max: usize,
+    /// Are broadcasts compressed for WebSockets that offer permessage-deflate
+    #[arg(long, value_enum, default_value_t = Switch::Off, value_name = "on|off")]
+    pub compression: Switch,
     /// What may wait for one client before it counts as too slow [default: 1MiB]
     #[arg(long, value_name = "SIZE", value_parser = units::parse_size_bytes)]
     pub outbox_max: Option<usize>,
@@ -487,7 +490,7 @@ mod tests {
     #[test]
     fn serve_takes_lists_units_and_switches() {
         let line = "fanfare serve --listen 127.0.0.1:1 --listen [::1]:2 --hub a --hub b --shards 2 --cores 0-1 \
-                    --client-publish on --drain-period 250ms --message-size-max 1MiB";
+                    --client-publish on --drain-period 250ms --message-size-max 1MiB --compression on";
         let Ok(Parsed::Verb(Verb::Serve(serve))) = read(line) else { panic!("not serve") };
         assert_eq!(serve.listen.len(), 2);
         assert_eq!(serve.hubs, ["a", "b"]);
@@ -495,6 +498,7 @@ mod tests {
         assert_eq!(serve.client_publish, Switch::On);
         assert_eq!(serve.drain_period, Duration::from_millis(250));
         assert_eq!(serve.message_size_max, 1 << 20);
+        assert_eq!(serve.compression, Switch::On);
     }
 
     #[test]

@@ -43,6 +43,7 @@ pub(crate) fn run(args: &DevArgs, started: Instant) -> Result<ExitCode, Failure>
         demo: true,
         connections_max: None,
         message_bytes_max: MESSAGE_BYTES_MAX,
+        compression: false,
         outbox_bytes_max: None,
         drain_period: DRAIN_PERIOD,
         tokens: None,

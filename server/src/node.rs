@@ -109,6 +109,8 @@ pub(crate) struct Settings {
     pub(crate) connections_max: Option<u32>,
     /// Bytes of a client's message.
     pub(crate) message_bytes_max: usize,
+    /// Whether WebSockets that offer permessage-deflate get it.
+    pub(crate) compression: bool,
     /// Bytes owed to one client, if not the engine's default.
     pub(crate) outbox_bytes_max: Option<usize>,
     /// Time for a clean end.
@@ -307,6 +309,7 @@ fn builder(settings: &Settings, phase: &Arc<SharedPhase>, tokens: Option<&Tokens
         transports: settings.transports,
         origins: settings.origins.clone(),
         resumable: settings.resumable,
+        compression: settings.compression,
         close_on_expiry: settings.tokens.as_ref().is_some_and(|tokens| tokens.close_on_expiry),
         ..EndpointOptions::default()
     };

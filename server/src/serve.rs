@@ -40,6 +40,7 @@ pub(crate) fn run(args: &ServeArgs, started: Instant) -> Result<ExitCode, Failur
         demo: false,
         connections_max: args.connections_max,
         message_bytes_max: args.message_size_max,
+        compression: args.compression == Switch::On,
         outbox_bytes_max: args.outbox_max,
         drain_period: args.drain_period,
         tokens: token_settings(&args.auth, &args.hubs)?,

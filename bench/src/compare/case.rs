@@ -24,6 +24,12 @@ pub enum Metric {
     TotalPerBareSocket,
     /// Deliveries missing, doubled, reordered or damaged, and connections that failed or were lost.
     LedgerFaults,
+    /// Answers to polls for one session and one burst. A burst that leaves as one answer makes it 1.
+    PollAnswersPerBurst,
+    /// Server CPU for one negotiate that nobody follows up.
+    CpuUsPerNegotiate,
+    /// How much the server's resident set has grown when all negotiates were answered.
+    ResidentGrowthBytes,
     /// Stalled readers that owe more than the server allows and are still not counted as closed for it.
     StalledLeft,
 }
@@ -40,6 +46,9 @@ impl Metric {
             Metric::BytesPerStalledReader => "bytes_per_stalled_reader",
             Metric::TotalPerBareSocket => "total_per_bare_socket",
             Metric::LedgerFaults => "ledger_faults",
+            Metric::PollAnswersPerBurst => "poll_answers_per_burst",
+            Metric::CpuUsPerNegotiate => "cpu_us_per_negotiate",
+            Metric::ResidentGrowthBytes => "resident_growth_bytes",
             Metric::StalledLeft => "stalled_left",
         }
     }
@@ -55,6 +64,9 @@ impl Metric {
             Metric::BytesPerStalledReader => "queued + user B per stalled reader",
             Metric::TotalPerBareSocket => "kernel + user : bare socket",
             Metric::LedgerFaults => "faults of ledger, connections",
+            Metric::PollAnswersPerBurst => "answers per session and burst",
+            Metric::CpuUsPerNegotiate => "CPU us per negotiate",
+            Metric::ResidentGrowthBytes => "growth of the resident set, B",
             Metric::StalledLeft => "stalled readers not closed",
         }
     }
@@ -63,16 +75,17 @@ impl Metric {
     pub fn decimals(self) -> usize {
         match self {
             Metric::CpuUsPerDelivery => 3,
+            Metric::PollAnswersPerBurst => 4,
             Metric::CpuUsPerConnection => 1,
-            Metric::HealthyP99Ratio | Metric::TotalPerBareSocket => 2,
+            Metric::HealthyP99Ratio | Metric::TotalPerBareSocket | Metric::CpuUsPerNegotiate => 2,
             Metric::UserBytesPerConnection | Metric::TotalBytesPerConnection | Metric::BytesPerStalledReader => 0,
-            Metric::LedgerFaults | Metric::StalledLeft => 0,
+            Metric::LedgerFaults | Metric::StalledLeft | Metric::ResidentGrowthBytes => 0,
         }
     }
 
     /// Whether a promise about it must hold in every round, and no round may have failed; else the median counts.
     pub fn in_every_round(self) -> bool {
-        matches!(self, Metric::LedgerFaults | Metric::StalledLeft)
+        matches!(self, Metric::LedgerFaults | Metric::StalledLeft | Metric::PollAnswersPerBurst)
     }
 }
 
@@ -122,6 +135,13 @@ pub enum Work {
         argument_bytes: u32,
         /// Messages, quick or not.
         messages: u32,
+    },
+    /// Tokens asked for that nobody uses.
+    Negotiate {
+        /// Keep-alive sockets, each with one request under way.
+        sockets: u32,
+        /// All together, quick or not: what a server keeps of each shows in the sum.
+        requests: u32,
     },
     /// Broadcasts at a part of what the server's core can carry, whoever has received what.
     Steady {
@@ -195,6 +215,9 @@ impl fmt::Display for Case {
             Work::Reach { connections, argument_bytes, messages } => {
                 write!(f, "{}: {messages} broadcasts of {argument_bytes} B to {connections}", self.name)
             }
+            Work::Negotiate { sockets, requests } => {
+                write!(f, "{}: {requests} negotiates on {sockets} sockets, nobody connects", self.name)
+            }
             Work::Steady { connections, argument_bytes, load_percent, seconds } => write!(
                 f,
                 "{}: {argument_bytes} B to {connections} at {load_percent} % of capacity for {seconds} s",
@@ -218,6 +241,7 @@ pub fn all() -> Vec<Case> {
     }
     cases.extend([large(), idle(9000), idle(50_000), connect(), reach(), stalled()]);
     cases.extend([two_shards(1000), two_shards(9000), steady()]);
+    cases.extend([without_websocket(1), without_websocket(16), idle_without_websocket(), negotiate()]);
     cases
 }
 
@@ -378,6 +402,51 @@ fn two_shards(connections: u32) -> Case {
     case
 }
 
+/// Row 10: the same broadcast to receivers with a WebSocket and to those without. The promised costs are of one broadcast
+/// under way; sixteen published together show that a burst is one answer.
+fn without_websocket(burst: u32) -> Case {
+    let mut case = broadcast(10, &format!("i3-w{burst}"), 1000, 512, burst, 500_000);
+    let polls = |metric, at_most| Bar { metric, subject: Contender::FanfarePolls, against: None, at_most };
+    let cost = |subject, at_most| Bar { subject, ..against(Metric::CpuUsPerDelivery, FANFARE, at_most) };
+    case.contenders = vec![FANFARE, Contender::FanfareEvents, Contender::FanfarePolls];
+    case.metrics = vec![Metric::CpuUsPerDelivery, Metric::PollAnswersPerBurst, Metric::LedgerFaults];
+    if burst == 1 {
+        case.bars = vec![cost(Contender::FanfareEvents, 1.05), cost(Contender::FanfarePolls, 3.0)];
+    }
+    case.bars.extend([polls(Metric::PollAnswersPerBurst, 1.0), polls(Metric::LedgerFaults, 0.0)]);
+    case.bars.push(Bar { subject: Contender::FanfareEvents, ..polls(Metric::LedgerFaults, 0.0) });
+    case.in_quick = false;
+    case
+}
+
+/// Row 11.
+fn idle_without_websocket() -> Case {
+    let bar = |subject, at_most| Bar { subject, ..against(Metric::TotalBytesPerConnection, FANFARE, at_most) };
+    Case {
+        name: "i3-idle-9000".to_owned(),
+        row: 11,
+        contenders: vec![FANFARE, Contender::FanfareEvents, Contender::FanfarePolls],
+        bars: vec![bar(Contender::FanfareEvents, 1.2), bar(Contender::FanfarePolls, 1.3)],
+        ..idle(9000)
+    }
+}
+
+/// Row 12.
+fn negotiate() -> Case {
+    let bar =
+        Bar { metric: Metric::ResidentGrowthBytes, subject: FANFARE, against: None, at_most: f64::from((1 << 20) - 1) };
+    Case {
+        name: "i3-negotiate-1000000".to_owned(),
+        row: 12,
+        work: Work::Negotiate { sockets: 64, requests: 1_000_000 },
+        metrics: vec![Metric::ResidentGrowthBytes, Metric::CpuUsPerNegotiate],
+        contenders: vec![FANFARE],
+        bars: vec![bar],
+        in_quick: false,
+        rounds: None,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::{Work, all};
@@ -390,7 +459,7 @@ mod tests {
         assert_eq!(names.len(), cases.len());
         assert!(names.contains("w1-512B-1000") && names.contains("w16-16KB-1000"), "{names:?}");
         let rows: BTreeSet<u8> = cases.iter().map(|case| case.row).collect();
-        assert_eq!(rows, BTreeSet::from([1, 2, 3, 4, 5, 6, 7, 8, 9]));
+        assert_eq!(rows, (1..=12).collect());
     }
 
     #[test]
@@ -400,6 +469,8 @@ mod tests {
         };
         assert_eq!(meant("row4"), ["idle-9000", "idle-50000"]);
         assert_eq!(meant("row1").len(), 6);
+        assert_eq!(meant("i3").len(), 4);
+        assert_eq!(meant("row10"), ["i3-w1-512B-1000", "i3-w16-512B-1000"]);
         assert_eq!(meant("w16-512B-1000"), ["w16-512B-1000"]);
         assert_eq!(meant("row"), Vec::<String>::new());
     }

@@ -7,6 +7,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use fanfare_protocol::negotiate::Transport;
 use fanfare_protocol::ws::encode;
 
 use super::process::Program;
@@ -36,6 +37,10 @@ pub enum Contender {
         /// Threads, each with its own ring.
         shards: u8,
     },
+    /// `fanfare serve` with one shard; its receivers take server-sent events, its publisher keeps its WebSocket.
+    FanfareEvents,
+    /// The same with receivers that poll.
+    FanfarePolls,
 }
 
 /// What a client must say to it.
@@ -58,6 +63,8 @@ impl fmt::Display for Contender {
             Contender::Nchan => f.pad("nchan"),
             Contender::Fanfare { shards: 1 } => f.pad("fanfare"),
             Contender::Fanfare { shards } => f.pad(&format!("fanfare-{shards}")),
+            Contender::FanfareEvents => f.pad("fanfare-sse"),
+            Contender::FanfarePolls => f.pad("fanfare-poll"),
         }
     }
 }
@@ -74,11 +81,13 @@ impl FromStr for Contender {
             "ws" => Contender::Ws,
             "nchan" => Contender::Nchan,
             "fanfare" => Contender::Fanfare { shards: 1 },
+            "fanfare-sse" => Contender::FanfareEvents,
+            "fanfare-poll" => Contender::FanfarePolls,
             _ => match text.strip_prefix("fanfare-").and_then(|shards| shards.parse().ok()) {
                 Some(shards @ 2..) => Contender::Fanfare { shards },
                 _ => {
-                    let known =
-                        "floor-send, floor-ring, floor-idle, uws, ws, nchan, fanfare, fanfare-2, fanfare-4, ...";
+                    let known = "floor-send, floor-ring, floor-idle, uws, ws, nchan, fanfare, fanfare-sse, \
+                                 fanfare-poll, fanfare-2, fanfare-4, ...";
                     return Err(format!("no server is called '{text}'; there are {known}"));
                 }
             },
@@ -102,25 +111,39 @@ pub struct Places {
 impl Contender {
     /// What its clients must speak.
     pub fn dialect(self) -> Dialect {
+        if self.shards().is_some() { Dialect::SignalRJson } else { Dialect::Raw }
+    }
+
+    /// What its receivers receive over.
+    pub fn transport(self) -> Transport {
         match self {
-            Contender::Fanfare { .. } => Dialect::SignalRJson,
-            _ => Dialect::Raw,
+            Contender::FanfareEvents => Transport::ServerSentEvents,
+            Contender::FanfarePolls => Transport::LongPolling,
+            _ => Transport::WebSockets,
+        }
+    }
+
+    /// Of Fanfare; `None` for the others.
+    fn shards(self) -> Option<u8> {
+        match self {
+            Contender::Fanfare { shards } => Some(shards),
+            Contender::FanfareEvents | Contender::FanfarePolls => Some(1),
+            _ => None,
         }
     }
 
     /// Path of the WebSocket endpoint.
     pub fn path(self) -> &'static str {
-        match self {
-            Contender::Fanfare { .. } => "/bench",
-            _ => "/",
-        }
+        if self.shards().is_some() { "/bench" } else { "/" }
     }
 
     /// `Err` says why it cannot take part, and what to do about it.
     pub fn check(self, places: &Places) -> Result<(), String> {
         let needed = match self {
             Contender::FloorSend | Contender::FloorRing | Contender::FloorIdle => places.binaries.join("floor"),
-            Contender::Fanfare { .. } => places.binaries.join("fanfare"),
+            Contender::Fanfare { .. } | Contender::FanfareEvents | Contender::FanfarePolls => {
+                places.binaries.join("fanfare")
+            }
             Contender::Uws => places.peers.join("node_modules/@trufflesuite/uws-js-unofficial/package.json"),
             Contender::Ws => places.peers.join("node_modules/ws/package.json"),
             Contender::Nchan => PathBuf::from(NCHAN_MODULE),
@@ -147,9 +170,9 @@ impl Contender {
             Contender::Uws => (PathBuf::from("node"), vec!["uws.js".to_owned(), port]),
             Contender::Ws => (PathBuf::from("node"), vec!["ws.js".to_owned(), port]),
             Contender::Nchan => (PathBuf::from("nginx"), nchan_arguments(addr, places)?),
-            Contender::Fanfare { shards } => {
+            Contender::Fanfare { .. } | Contender::FanfareEvents | Contender::FanfarePolls => {
                 let core = places.server_core.to_string();
-                let (shards, admin) = (shards.to_string(), admin.to_string());
+                let (shards, admin) = (self.shards().unwrap_or(1).to_string(), admin.to_string());
                 let mut arguments = vec!["serve", "--listen", &listen, "--admin", &admin, "--hub", HUB];
                 arguments.extend(["--shards", &shards, "--cores", &core]);
                 // The largest case publishes more than the 32 KiB that a hub accepts by default.
@@ -204,6 +227,8 @@ mod tests {
             Contender::Nchan,
             Contender::Fanfare { shards: 1 },
             Contender::Fanfare { shards: 2 },
+            Contender::FanfareEvents,
+            Contender::FanfarePolls,
         ] {
             assert_eq!(contender.to_string().parse(), Ok(contender));
         }

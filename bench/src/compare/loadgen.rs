@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
 
+use fanfare_protocol::negotiate::Transport;
 use serde_json::Value;
 
 use super::case::Metric;
@@ -70,6 +71,13 @@ impl Flags {
     pub fn idle(connections: u32) -> Flags {
         let mut flags = Flags::new("idle", connections);
         flags.add("--hold", format!("{IDLE_HOLD_MS}ms"));
+        flags
+    }
+
+    /// `negotiate`: so many requests on so many sockets, and no connection.
+    pub fn negotiate(sockets: u32, requests: u32) -> Flags {
+        let mut flags = Flags::new("negotiate", sockets);
+        flags.add("--requests", requests);
         flags
     }
 
@@ -164,6 +172,12 @@ impl Loadgen {
         let core = self.core.to_string();
         let rest = ["--target", &target, "--dialect", dialect, "--server-pid", &pid, "--cores", &core];
         arguments.extend(rest.map(str::to_owned));
+        let transport = match served.contender.transport() {
+            Transport::WebSockets => "web-sockets",
+            Transport::ServerSentEvents => "server-sent-events",
+            Transport::LongPolling => "long-polling",
+        };
+        arguments.extend(["--transport", transport].map(str::to_owned));
         arguments.extend(["--quiet", "--json", "-"].map(str::to_owned));
         Program { executable: self.executable.clone(), arguments, directory: self.scratch.clone() }
     }
@@ -193,6 +207,10 @@ impl Report {
             problems.push(format!("the load generator calls its run invalid: {}", reasons.join("; ")));
         }
         problems.extend(self.faults().map(|(name, count)| format!("{count} {name}")));
+        let asked = self.number("/negotiate/requests").zip(self.number("/negotiate/answered"));
+        if let Some((requests, answered)) = asked.filter(|(requests, answered)| answered < requests) {
+            problems.push(format!("{answered} of {requests} negotiates answered"));
+        }
         problems
     }
 
@@ -241,6 +259,9 @@ impl Report {
                 Some(kernel_bytes + self.number("/server/bytes_per_connection")?)
             }
             Metric::TotalPerBareSocket => self.number("/kernel/ratio_to_bare_socket"),
+            Metric::PollAnswersPerBurst => self.number("/poll_answers_per_burst"),
+            Metric::CpuUsPerNegotiate => self.number("/negotiate/cpu_us_per_negotiate"),
+            Metric::ResidentGrowthBytes => self.number("/negotiate/resident_growth_bytes"),
             // These need two runs, ask the server, or depend on what was to be done.
             Metric::HealthyP99Ratio | Metric::BytesPerStalledReader | Metric::StalledLeft | Metric::LedgerFaults => {
                 None
@@ -334,6 +355,11 @@ mod tests {
         for part in ["the generator was busy", "2 duplicate", "3 failed"] {
             assert!(problems.contains(part), "{problems}");
         }
+        let report = Report(json!({
+            "negotiate": { "requests": 50, "answered": 49, "resident_growth_bytes": -4096 }, "verdict": { "valid": true },
+        }));
+        assert_eq!(report.problems(), ["49 of 50 negotiates answered"]);
+        assert_eq!(report.value(Metric::ResidentGrowthBytes), Some(-4096.0));
         assert_eq!(Report(json!({})).problems().len(), 1, "a report without a verdict is not believed");
     }
 }

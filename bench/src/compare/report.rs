@@ -12,6 +12,9 @@ use super::statistics::Spread;
 /// Columns of ratios: against these if they took part, and against whom a bar says.
 const REFERENCES: [Contender; 3] = [Contender::FloorSend, Contender::FloorIdle, Contender::Uws];
 
+/// Column of names: the longest and two blanks.
+const NAME_WIDTH: usize = "fanfare-poll".len() + 2;
+
 /// What one visit to one server gave.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Sample {
@@ -93,14 +96,18 @@ impl CaseResult {
     fn write_table(&self, metric: Metric, out: &mut String) -> fmt::Result {
         let references = self.references();
         let width = (metric.title().len() + 2).max(30);
-        write!(out, "  {:<12}{:<width$}", "", metric.title())?;
+        write!(out, "  {:<NAME_WIDTH$}{:<width$}", "", metric.title())?;
         for reference in &references {
             write!(out, "{:<24}", format!("x {reference}"))?;
         }
         out.truncate(out.trim_end().len());
         out.push('\n');
         for &(contender, _) in &self.samples {
-            write!(out, "  {contender:<12}{:<width$}", cell(self.spread(contender, metric), metric.decimals()))?;
+            write!(
+                out,
+                "  {contender:<NAME_WIDTH$}{:<width$}",
+                cell(self.spread(contender, metric), metric.decimals())
+            )?;
             for &reference in &references {
                 write!(out, "{:<24}", cell(self.ratio(contender, reference, metric), 2))?;
             }

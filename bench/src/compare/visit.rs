@@ -3,6 +3,8 @@
 use std::io;
 use std::time::Duration;
 
+use fanfare_protocol::negotiate::Transport;
+
 use super::case::{Metric, Work};
 use super::contender::{Contender, Dialect, Places, free_address};
 use super::kernel::HighWater;
@@ -90,7 +92,10 @@ impl Visitor {
                 let messages = if self.quick { (messages / QUICK_DIVISOR).next_multiple_of(burst) } else { messages };
                 let flags = Flags::broadcast(connections, argument_bytes, burst, messages).window();
                 let report = self.run(contender, &flags)?;
-                take(&mut sample, &report, &[Metric::CpuUsPerDelivery]);
+                take_faults(&mut sample, &report, messages);
+                let polls = contender.transport() == Transport::LongPolling;
+                let metrics = [Metric::CpuUsPerDelivery, Metric::PollAnswersPerBurst];
+                take(&mut sample, &report, &metrics[..1 + usize::from(polls)]);
                 sample.loadgen.push(report.into_json());
             }
             Work::Connect { connections } => {
@@ -103,6 +108,11 @@ impl Visitor {
                 let metrics =
                     [Metric::UserBytesPerConnection, Metric::TotalBytesPerConnection, Metric::TotalPerBareSocket];
                 take(&mut sample, &report, &metrics);
+                sample.loadgen.push(report.into_json());
+            }
+            Work::Negotiate { sockets, requests } => {
+                let report = self.run(contender, &Flags::negotiate(sockets, requests))?;
+                take(&mut sample, &report, &[Metric::ResidentGrowthBytes, Metric::CpuUsPerNegotiate]);
                 sample.loadgen.push(report.into_json());
             }
             Work::Stalled { healthy, stalled, argument_bytes, messages, messages_per_s } => {

@@ -1,11 +1,8 @@
-//! What is served under a path, and the two questions about HTTP that the embedder answers.
+//! What is served under a path, to whom, and how it behaves.
 
-use crate::hub::directory::ConnRef;
-use crate::hub::switchboard::Shared;
 use fanfare_protocol::http::head::RequestHead;
 use fanfare_protocol::negotiate::Transport;
 use std::borrow::Cow;
-use std::cell::Cell;
 use std::fmt;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -117,6 +114,11 @@ pub struct EndpointOptions {
     pub post_bytes_max: usize,
     /// Invocations of one client that may run at the same time.
     pub parallel_invocations_max: u16,
+    /// Whether WebSockets that offer permessage-deflate (RFC 7692) get it. A broadcast is compressed once for all of
+    /// them; see `Limits::inflated_bytes_max` for what they may send. Costs the shard 0.3 MiB and every broadcast some
+    /// microseconds. Not for messages in which secrets stand next to text that a stranger chose: their length tells
+    /// whether the two agree.
+    pub compression: bool,
     /// Whether a connection ends when its [`Identity`] expires. The client is told that it may reconnect, which it does
     /// with a new token if it has one (spec 9.3).
     pub close_on_expiry: bool,
@@ -150,6 +152,7 @@ impl Default for EndpointOptions {
             resume_bytes_max: 100_000,
             post_bytes_max: 30_000_000,
             parallel_invocations_max: 1,
+            compression: false,
             close_on_expiry: false,
             streams_max: 100,
             upload_streams_max: 100,
@@ -165,11 +168,14 @@ impl Default for EndpointOptions {
 pub struct EchoOptions {
     /// Bytes of one message. It is returned as it comes, so it costs no memory beyond the outbox.
     pub message_bytes_max: usize,
+    /// Whether clients that offer permessage-deflate get it. A compressed message is returned when it is whole, and
+    /// compressed again.
+    pub compression: bool,
 }
 
 impl Default for EchoOptions {
     fn default() -> Self {
-        Self { message_bytes_max: 64 << 20 }
+        Self { message_bytes_max: 64 << 20, compression: false }
     }
 }
 
@@ -210,6 +216,14 @@ impl Endpoint {
         match &self.service {
             Service::Hub { options, .. } => Some(options),
             Service::Echo(_) => None,
+        }
+    }
+
+    /// Bytes of one message from a client. 0: unlimited.
+    pub fn message_bytes_max(&self) -> usize {
+        match &self.service {
+            Service::Hub { options, .. } => options.message_bytes_max,
+            Service::Echo(options) => options.message_bytes_max,
         }
     }
 }
@@ -276,105 +290,6 @@ pub enum Refusal {
 pub trait Authenticator: Send + Sync + 'static {
     /// Who is asking, or why they may not.
     fn authenticate(&self, request: &ConnectRequest<'_>) -> Result<Identity, Refusal>;
-}
-
-/// A request for a path that no hub serves.
-pub struct HttpRequest<'a> {
-    head: &'a RequestHead<'a>,
-    place: (&'a Arc<Shared>, ConnRef),
-    connections: usize,
-    pending: usize,
-    has_room: bool,
-    /// A handle answers.
-    pub(crate) deferred: Cell<bool>,
-}
-
-impl<'a> HttpRequest<'a> {
-    /// `place`: whose request it is; `has_room`: whether its answer may come later.
-    pub(crate) fn new(
-        head: &'a RequestHead<'a>,
-        place: (&'a Arc<Shared>, ConnRef),
-        pending: usize,
-        has_room: bool,
-    ) -> Self {
-        Self { head, place, connections: place.0.connections(), pending, has_room, deferred: Cell::new(false) }
-    }
-
-    pub(crate) fn place(&self) -> (&'a Arc<Shared>, ConnRef) {
-        self.place
-    }
-
-    pub(crate) fn has_room(&self) -> bool {
-        self.has_room
-    }
-
-    /// The method, as sent.
-    pub fn method(&self) -> &str {
-        self.head.method()
-    }
-
-    /// The path, as sent, without the query.
-    pub fn path(&self) -> &str {
-        self.head.path()
-    }
-
-    /// The first header of that name.
-    pub fn header(&self, name: &str) -> Option<&[u8]> {
-        self.head.header(name)
-    }
-
-    /// A query value, decoded; keys match without case.
-    pub fn query_value(&self, key: &str) -> Option<Cow<'a, str>> {
-        self.head.query_value(key)
-    }
-
-    /// Hub connections now held by the engine, over all hubs and shards, those whose handshake is still to come included.
-    pub fn connections(&self) -> usize {
-        self.connections
-    }
-
-    /// Connections that were negotiated, have not come yet and may still come.
-    pub fn pending(&self) -> usize {
-        self.pending
-    }
-}
-
-/// An answer to an [`HttpRequest`]. `Content-Length` is added.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct HttpAnswer {
-    /// The status.
-    pub status: u16,
-    /// Further headers.
-    pub headers: Vec<(String, String)>,
-    /// The body.
-    pub body: Vec<u8>,
-}
-
-impl HttpAnswer {
-    /// A text.
-    pub fn text(status: u16, body: impl Into<String>) -> Self {
-        Self::with_type(status, "text/plain; charset=utf-8", body.into())
-    }
-
-    /// A JSON document.
-    pub fn json(status: u16, body: impl Into<String>) -> Self {
-        Self::with_type(status, "application/json", body.into())
-    }
-
-    /// 404.
-    pub fn not_found() -> Self {
-        Self::text(404, "Not found: no hub and no page has this path.\n")
-    }
-
-    fn with_type(status: u16, content_type: &str, body: String) -> Self {
-        Self { status, headers: vec![("Content-Type".into(), content_type.into())], body: body.into_bytes() }
-    }
-}
-
-/// Answers requests for paths that no hub serves. Called on shard threads: it must not block.
-pub trait HttpHandler: Send + Sync + 'static {
-    /// The answer; not looked at if the request was deferred (`HttpRequest::defer`).
-    fn handle(&self, request: &HttpRequest<'_>) -> HttpAnswer;
 }
 
 #[cfg(test)]

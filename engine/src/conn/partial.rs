@@ -4,12 +4,15 @@ use crate::buf::slab::Slab;
 use fanfare_protocol::http::body::BodyDecoder;
 use fanfare_protocol::http::head::HeadEnd;
 use fanfare_protocol::ws::decoder::{Decoder, Role};
+use fanfare_protocol::ws::deflate::decoder::DeflateDecoder;
 
 /// What a connection is in the middle of.
 #[derive(Debug)]
 pub struct Partial {
     /// The WebSocket frame or message under way.
     pub decoder: Decoder,
+    /// The same on a connection with permessage-deflate, where `decoder` stays at rest.
+    pub deflated: Option<Box<DeflatedInput>>,
     /// Bytes of an unfinished HTTP head or hub message.
     pub bytes: Vec<u8>,
     /// How far the end of that head was looked for.
@@ -20,6 +23,32 @@ pub struct Partial {
     pub body: Option<Box<Body>>,
     /// A message that is being returned while it still comes in.
     pub echo: Option<Box<EchoMessage>>,
+}
+
+/// What a WebSocket with permessage-deflate is in the middle of.
+#[derive(Debug)]
+pub struct DeflatedInput {
+    /// The frame or message under way, compressed.
+    pub decoder: DeflateDecoder,
+    /// What was read with messages that inflated to enough for one turn.
+    pub unread: Vec<u8>,
+}
+
+impl Default for DeflatedInput {
+    fn default() -> Self {
+        Self { decoder: DeflateDecoder::new(Role::Server), unread: Vec::new() }
+    }
+}
+
+impl DeflatedInput {
+    /// Whether it says no more than its absence would.
+    pub fn is_vacant(&self) -> bool {
+        self.decoder.at_rest() && self.unread.is_empty()
+    }
+
+    fn weight(&self) -> usize {
+        size_of::<Self>() + self.decoder.held_bytes() + self.unread.capacity()
+    }
 }
 
 /// How much of a message has gone back.
@@ -69,6 +98,7 @@ impl Default for Partial {
     fn default() -> Self {
         Self {
             decoder: Decoder::new(Role::Server),
+            deflated: None,
             bytes: Vec::new(),
             head_end: HeadEnd::new(),
             held: Vec::new(),
@@ -86,13 +116,20 @@ impl Partial {
             && self.held.is_empty()
             && self.body.is_none()
             && self.echo.is_none()
+            && self.deflated.is_none()
+    }
+
+    /// Whether compressed messages were read and not taken yet.
+    pub fn has_unread(&self) -> bool {
+        self.deflated.as_ref().is_some_and(|input| !input.unread.is_empty())
     }
 
     /// Heap bytes.
     fn weight(&self) -> usize {
         let body = self.body.as_ref().map_or(0, |body| body.weight());
         let echo = self.echo.as_ref().map_or(0, |echo| echo.bytes.capacity());
-        self.bytes.capacity() + self.held.capacity() + body + echo
+        let deflated = self.deflated.as_ref().map_or(0, |input| input.weight());
+        self.bytes.capacity() + self.held.capacity() + body + echo + deflated
     }
 
     /// Back to what a new one is, keeping up to [`KEPT_BYTES_MAX`] of buffer.

@@ -138,6 +138,8 @@ impl ColdFlags {
     pub const NEGOTIATED: ColdFlags = ColdFlags(1 << 3);
     /// Our direction ends as soon as everything is sent; then the peer's end is awaited. Its input is not looked at.
     pub const HALF_CLOSE: ColdFlags = ColdFlags(1 << 4);
+    /// On the list of connections whose input goes on, for compressed messages that were read and not taken.
+    pub const UNREAD_LISTED: ColdFlags = ColdFlags(1 << 5);
 }
 
 /// What every delivery reads: one cache line.

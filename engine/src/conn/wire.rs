@@ -1,4 +1,4 @@
-//! What a hub message looks like on its way out: a format, wrapped as the transport wants it.
+//! What a hub message looks like on its way out: a format, wrapped as the transport wants it, and compressed or not.
 
 use fanfare_protocol::hub::Format;
 use fanfare_protocol::negotiate::Transport;
@@ -20,22 +20,28 @@ pub enum Variation {
     JsonPoll,
     /// MessagePack as it is, for the body of an answered poll.
     MessagePackPoll,
+    /// JSON in WebSocket text messages, for clients with permessage-deflate: a message for many is compressed.
+    JsonDeflated,
+    /// MessagePack in WebSocket binary messages, for the same.
+    MessagePackDeflated,
 }
 
 impl Variation {
     /// All of them, in the order of their numbers.
-    pub const ALL: [Variation; 5] = [
+    pub const ALL: [Variation; 7] = [
         Variation::JsonWebSocket,
         Variation::MessagePackWebSocket,
         Variation::JsonEvent,
         Variation::JsonPoll,
         Variation::MessagePackPoll,
+        Variation::JsonDeflated,
+        Variation::MessagePackDeflated,
     ];
 
     /// How many there are.
     pub const COUNT: usize = Self::ALL.len();
 
-    /// How messages of `format` are written for `transport`. `None`: events carry text only (spec 2.4).
+    /// How messages of `format` are written for `transport`, uncompressed. `None`: events carry text only (spec 2.4).
     pub fn new(format: Format, transport: Transport) -> Option<Self> {
         Some(match (format, transport) {
             (Format::Json, Transport::WebSockets) => Variation::JsonWebSocket,
@@ -47,18 +53,46 @@ impl Variation {
         })
     }
 
+    /// The same for a client with permessage-deflate, which is an extension of WebSockets: other transports stay what
+    /// they are.
+    pub fn deflated(self) -> Self {
+        match self {
+            Variation::JsonWebSocket => Variation::JsonDeflated,
+            Variation::MessagePackWebSocket => Variation::MessagePackDeflated,
+            other => other,
+        }
+    }
+
+    /// Whether permessage-deflate was agreed.
+    pub fn is_deflated(self) -> bool {
+        matches!(self, Variation::JsonDeflated | Variation::MessagePackDeflated)
+    }
+
+    /// The same connection with messages of `format`. `None`: its transport cannot carry them.
+    pub fn in_format(self, format: Format) -> Option<Self> {
+        let plain = Variation::new(format, self.transport())?;
+        Some(if self.is_deflated() { plain.deflated() } else { plain })
+    }
+
     /// The hub's format.
     pub fn format(self) -> Format {
         match self {
-            Variation::JsonWebSocket | Variation::JsonEvent | Variation::JsonPoll => Format::Json,
-            Variation::MessagePackWebSocket | Variation::MessagePackPoll => Format::MessagePack,
+            Variation::JsonWebSocket | Variation::JsonEvent | Variation::JsonPoll | Variation::JsonDeflated => {
+                Format::Json
+            }
+            Variation::MessagePackWebSocket | Variation::MessagePackPoll | Variation::MessagePackDeflated => {
+                Format::MessagePack
+            }
         }
     }
 
     /// What carries it.
     pub fn transport(self) -> Transport {
         match self {
-            Variation::JsonWebSocket | Variation::MessagePackWebSocket => Transport::WebSockets,
+            Variation::JsonWebSocket
+            | Variation::MessagePackWebSocket
+            | Variation::JsonDeflated
+            | Variation::MessagePackDeflated => Transport::WebSockets,
             Variation::JsonEvent => Transport::ServerSentEvents,
             Variation::JsonPoll | Variation::MessagePackPoll => Transport::LongPolling,
         }
@@ -109,8 +143,13 @@ mod tests {
         for (number, variation) in Variation::ALL.into_iter().enumerate() {
             assert_eq!(variation as usize, number);
             assert_eq!(Variation::from_u8(number as u8), Some(variation));
-            assert_eq!(Variation::new(variation.format(), variation.transport()), Some(variation));
+            let plain = Variation::new(variation.format(), variation.transport()).expect("there is one");
+            assert_eq!(if variation.is_deflated() { plain.deflated() } else { plain }, variation);
+            assert!(!plain.is_deflated() && variation.in_format(variation.format()) == Some(variation));
         }
+        assert_eq!(Variation::JsonDeflated.in_format(Format::MessagePack), Some(Variation::MessagePackDeflated));
+        assert_eq!(Variation::JsonEvent.in_format(Format::MessagePack), None);
+        assert_eq!(Variation::JsonPoll.deflated(), Variation::JsonPoll);
         assert_eq!(Variation::from_u8(Variation::COUNT as u8), None);
         assert_eq!(Variation::new(Format::MessagePack, Transport::ServerSentEvents), None);
     }

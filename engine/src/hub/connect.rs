@@ -1,11 +1,12 @@
 //! A request on a hub's path: negotiate, the dispatch table, the way in (spec 1, 2.1, 2.2).
 
-use crate::conn::endpoint::{ConnectRequest, EndpointOptions, HttpAnswer, HttpRequest, Identity, Refusal, Service};
+use crate::conn::endpoint::{ConnectRequest, EndpointOptions, Identity, Refusal, Service};
 use crate::conn::slots::{ColdFlags, State};
 use crate::conn::wire::Variation;
 use crate::event::RefuseReason;
 use crate::hub::asker::{self, Asker};
 use crate::hub::directory::{ConnRef, Standing};
+use crate::hub::http::{HttpAnswer, HttpRequest};
 use crate::hub::post::PostTo;
 use crate::hub::switchboard::Switchboard;
 use crate::ids::ConnectionId;
@@ -16,6 +17,7 @@ use fanfare_protocol::http::head::{BodyLength, RequestHead};
 use fanfare_protocol::hub::Format;
 use fanfare_protocol::negotiate::{self, Transport};
 use fanfare_protocol::sse;
+use fanfare_protocol::ws::deflate::offer::accept_offer;
 use fanfare_protocol::ws::handshake;
 use std::sync::atomic::Ordering;
 use std::time::SystemTime;
@@ -115,7 +117,7 @@ impl Switchboard {
         if let Some(index) = endpoints.iter().position(|endpoint| endpoint.path == path) {
             self.slots.hot_mut(slot).endpoint = index as u16;
             return match &endpoints[index].service {
-                Service::Echo(_) => self.upgrade_to_echo(head),
+                Service::Echo(options) => self.upgrade_to_echo(slot, head, options.compression),
                 Service::Hub { options, .. } => self.dispatch(slot, head, raw, options),
             };
         }
@@ -146,14 +148,25 @@ impl Switchboard {
         Response::Http(Asker::plain(head).answer(answer.status, &headers, &answer.body))
     }
 
-    fn upgrade_to_echo(&mut self, head: &RequestHead<'_>) -> Response {
+    fn upgrade_to_echo(&mut self, slot: Slot, head: &RequestHead<'_>, compression: bool) -> Response {
         let asker = Asker::plain(head);
         match self.turn_away(&asker) {
             Some(refused) => Response::Http(refused),
-            None => match switch_protocols(head) {
-                Ok(answer) => Response::Begin(answer, State::Echo),
+            None => match switch_protocols(head, compression) {
+                Ok(Upgrade { answer, deflated }) => {
+                    self.begin_deflate(slot, deflated);
+                    Response::Begin(answer, State::Echo)
+                }
                 Err(error) => self.bad_upgrade(&asker, error),
             },
+        }
+    }
+
+    /// What was agreed with the upgrade.
+    fn begin_deflate(&mut self, slot: Slot, deflated: bool) {
+        if deflated {
+            let hot = self.slots.hot_mut(slot);
+            hot.variation = hot.variation.deflated();
         }
     }
 
@@ -324,7 +337,7 @@ impl Switchboard {
                 Response::Poll(PollOf::Session(connection), call.asker)
             }
             Want::Upgrade if self.may_resume(slot) => match self.switch_protocols(&call) {
-                Ok(answer) => {
+                Ok(Upgrade { answer, .. }) => {
                     self.change_carrier(slot, socket);
                     Response::Begin(answer, State::Carrying)
                 }
@@ -365,11 +378,11 @@ impl Switchboard {
         if want == Want::Poll {
             return Response::Poll(PollOf::New(newcomer), call.asker);
         }
-        if let Some(answer) = &upgraded
+        if let Some(upgrade) = &upgraded
             && call.resumable
         {
             return if self.begin_carried(slot, newcomer) {
-                Response::Begin(answer.clone(), State::Carrying)
+                Response::Begin(upgrade.answer.clone(), State::Carrying)
             } else {
                 self.refuse_text(&call.asker, 409, RefuseReason::Transport, "")
             };
@@ -377,7 +390,8 @@ impl Switchboard {
         if !self.settle_in(slot, newcomer, transport) {
             return self.refuse_text(&call.asker, 409, RefuseReason::Transport, "");
         }
-        let answer = upgraded.unwrap_or_else(|| {
+        self.begin_deflate(slot, upgraded.as_ref().is_some_and(|upgrade| upgrade.deflated));
+        let answer = upgraded.map(|upgrade| upgrade.answer).unwrap_or_else(|| {
             let mut head = Vec::with_capacity(256);
             let headers: Vec<(&str, &str)> = call.asker.headers().filter(|(name, _)| *name != "Connection").collect();
             sse::write_head(&mut head, &headers);
@@ -426,13 +440,15 @@ impl Switchboard {
     }
 
     /// The answer to an upgrade that is as it should be, or the refusal.
-    fn switch_protocols(&mut self, call: &Call<'_>) -> Result<Vec<u8>, Response> {
+    fn switch_protocols(&mut self, call: &Call<'_>) -> Result<Upgrade, Response> {
         if let Some(origin) = asker::origin(call.head)
             && !call.options.origins.allow(origin, asker::host(call.head))
         {
             return Err(self.refuse_text(&call.asker, 403, RefuseReason::Origin, ""));
         }
-        switch_protocols(call.head).map_err(|error| self.bad_upgrade(&call.asker, error))
+        // What is kept for a resumption is sent again on whatever comes then: it is not compressed.
+        let compression = call.options.compression && !call.resumable;
+        switch_protocols(call.head, compression).map_err(|error| self.bad_upgrade(&call.asker, error))
     }
 
     fn bad_upgrade(&mut self, asker: &Asker, error: HttpError) -> Response {
@@ -455,9 +471,21 @@ enum Place {
     Unknown,
 }
 
-fn switch_protocols(head: &RequestHead<'_>) -> Result<Vec<u8>, HttpError> {
+/// A WebSocket begins.
+struct Upgrade {
+    /// The 101.
+    answer: Vec<u8>,
+    /// With permessage-deflate.
+    deflated: bool,
+}
+
+fn switch_protocols(head: &RequestHead<'_>, compression: bool) -> Result<Upgrade, HttpError> {
     let accept = handshake::check_upgrade(head)?;
-    let mut out = Vec::with_capacity(160);
-    handshake::write_switching_protocols(&mut out, &accept);
-    Ok(out)
+    let mut answer = Vec::with_capacity(160);
+    let agreement = if compression { accept_offer(head) } else { None };
+    match agreement {
+        Some(agreement) => handshake::write_switching_protocols_deflate(&mut answer, &accept, agreement),
+        None => handshake::write_switching_protocols(&mut answer, &accept),
+    }
+    Ok(Upgrade { answer, deflated: agreement.is_some() })
 }

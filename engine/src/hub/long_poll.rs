@@ -23,6 +23,7 @@ use crate::io::Slot;
 use fanfare_protocol::http::response;
 use fanfare_protocol::hub::session::{Session, Tick, ticks_from_ms};
 use fanfare_protocol::negotiate::Transport;
+use std::sync::atomic::Ordering;
 
 /// What a session has besides what every connection has.
 #[derive(Clone, Copy, Debug, Default)]
@@ -107,9 +108,14 @@ impl Switchboard {
         std::mem::replace(self.polling(session), Polling { poll: socket, since }).poll
     }
 
+    /// The socket that carries the session now.
+    pub(crate) fn socket_of(&self, session: Slot) -> Option<Slot> {
+        self.pollings.get(session.index()).and_then(|polling| polling.poll)
+    }
+
     /// Whether any socket carries the session now.
     pub(crate) fn has_socket(&self, session: Slot) -> bool {
-        self.pollings.get(session.index()).is_some_and(|polling| polling.poll.is_some())
+        self.socket_of(session).is_some()
     }
 
     /// Answers a poll without news.
@@ -164,6 +170,10 @@ impl Switchboard {
         }
         if !outbox::is_clear(&hot) {
             self.move_news(session, head);
+            if hot.state == State::Farewell && self.shared.draining.load(Ordering::Relaxed) {
+                // The process does not wait for a poll that would only be told that it is over.
+                self.hang_up(session, CloseReason::Drain);
+            }
         } else if hot.state == State::Farewell {
             // Ended, and everything was said: the poll is told so when the session goes.
             self.hang_up(session, CloseReason::Normal);

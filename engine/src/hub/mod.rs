@@ -2,12 +2,13 @@
 
 pub(crate) mod asker;
 pub mod asks;
+pub(crate) mod compressor;
 pub(crate) mod connect;
 pub mod context;
 pub mod directory;
 pub mod fanout;
 pub mod host;
-pub mod http_replies;
+pub mod http;
 pub mod interest;
 pub mod later;
 pub(crate) mod long_poll;

@@ -1,4 +1,4 @@
-//! What we say to a client, before it has a format.
+//! What we say to a client, before it has a format. None of it is compressed here.
 
 use crate::conn::wire::Variation;
 use fanfare_protocol::cursor::{Count, Sink};
@@ -35,7 +35,13 @@ impl Measured {
         self.variation
     }
 
-    /// Writes the message that was measured, wrapped as its transport wants it.
+    /// Writes the message that was measured, not wrapped at all.
+    pub fn write_body<S: Sink>(&self, message: &Outgoing<'_>, sink: &mut S) {
+        // Measuring has shown that this message can be written.
+        let _ = message.write(self.variation.format(), sink);
+    }
+
+    /// Writes the message that was measured, uncompressed, wrapped as its transport wants it.
     pub fn write<S: Sink>(&self, message: &Outgoing<'_>, sink: &mut S) {
         let format = self.variation.format();
         // Measuring has shown that this message can be written.
@@ -72,7 +78,7 @@ pub fn wrap(variation: Variation, body: &[u8]) -> Vec<u8> {
 }
 
 /// The frame type of a hub format (spec 2.3).
-fn data_kind(format: Format) -> DataKind {
+pub(crate) fn data_kind(format: Format) -> DataKind {
     match format {
         Format::Json => DataKind::Text,
         Format::MessagePack => DataKind::Binary,

@@ -7,6 +7,7 @@ use crate::conn::slots::{Flags, State};
 use crate::event::{CloseReason, RefuseReason};
 use crate::hub::asker::Asker;
 use crate::hub::directory::{ConnRef, EarlyPost};
+use crate::hub::parcels::LostPost;
 use crate::hub::switchboard::Switchboard;
 use crate::hub::waiting::Waiting;
 use crate::ids::ConnectionId;
@@ -35,8 +36,12 @@ impl Switchboard {
                     EarlyPost::Kept => return self.answer_request(socket, &asker.text(200, ""), asker.keeps_alive()),
                     EarlyPost::Connected(connection) if connection.shard() == self.shard => connection,
                     EarlyPost::Spent => return self.gone(socket, &asker),
-                    EarlyPost::Connected(_) | EarlyPost::Full => {
-                        let text = "The connection is just being made, or too much waits for it.\n";
+                    EarlyPost::Connected(to) => {
+                        let post = LostPost { to, body: body.to_vec(), asker };
+                        return self.follow(socket, post);
+                    }
+                    EarlyPost::Full => {
+                        let text = "Too much waits for a connection that has not begun.\n";
                         let answer = self.unavailable(&asker, RefuseReason::Full, text);
                         return self.answer_request(socket, &answer, asker.keeps_alive());
                     }
@@ -56,6 +61,22 @@ impl Switchboard {
         }
         held.push(socket);
         self.wait(socket, Waiting { on: connection, asker });
+    }
+
+    /// The connection has begun on another shard while the body came: the socket goes there, with all of it.
+    fn follow(&mut self, socket: Slot, post: LostPost) {
+        let to = post.to.shard();
+        self.lost_posts.insert(socket, post);
+        self.move_to(socket, to);
+    }
+
+    /// The socket goes to another shard as soon as everything that was said on it has gone.
+    pub(crate) fn move_to(&mut self, socket: Slot, shard: u8) {
+        let reference = self.reference(socket);
+        let hot = self.slots.hot_mut(socket);
+        hot.state = State::Moving;
+        hot.flags.set(Flags::PAUSED);
+        self.moving.push((reference, shard));
     }
 
     /// Bytes from the client of a connection that is not the socket they came on.

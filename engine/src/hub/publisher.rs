@@ -1,10 +1,10 @@
 //! Speaking to clients from outside the engine's threads: commands into bounded mailboxes, never waiting.
 
-use crate::conn::endpoint::HttpAnswer;
 use crate::conn::wire::Variation;
 use crate::hub::asks::AskWish;
 use crate::hub::directory::ConnRef;
 use crate::hub::host::Answer;
+use crate::hub::http::HttpAnswer;
 use crate::hub::outgoing::Outgoing;
 use crate::hub::registry::HubId;
 use crate::hub::replies::Debt;

@@ -44,9 +44,10 @@ pub(crate) struct Window {
     sent: u64,
     /// The number of the client's next message.
     hears: u64,
-    /// The highest of its numbers that we have acted on, and the highest that we have acknowledged.
+    /// The highest of its numbers that we have acted on.
     heard: u64,
-    acknowledged: u64,
+    /// The client does not know that we have.
+    owes_ack: bool,
     /// The client counts what it hears from its first message after the handshake on (spec 7.6).
     begun: bool,
 }
@@ -113,8 +114,13 @@ impl Window {
             _ if !message.is_trackable() => Heard::New,
             _ => {
                 self.hears += 1;
+                if self.hears < self.heard {
+                    return Heard::Done;
+                }
+                // Sent again up to the last one: our acknowledgement went with the carrier, and is waited for.
+                self.owes_ack = true;
                 let new = self.hears > self.heard;
-                self.heard = self.heard.max(self.hears);
+                self.heard = self.hears;
                 if new { Heard::New } else { Heard::Done }
             }
         }
@@ -213,6 +219,14 @@ impl Switchboard {
         }
     }
 
+    /// The session is heard again, and so is what carries it.
+    pub(crate) fn hear_again(&mut self, session: Slot) {
+        let socket = session.is_session().then(|| self.socket_of(session)).flatten();
+        if let Some(socket) = socket.filter(|socket| self.carriers.contains_key(socket)) {
+            self.unpause(socket);
+        }
+    }
+
     /// Whether the message is to be acted on. What is ours alone, or was heard before, is not.
     pub(crate) fn is_new(&mut self, slot: Slot, message: &Message<'_>) -> bool {
         if !slot.is_session() {
@@ -302,10 +316,8 @@ impl Switchboard {
             window.begun = true;
             self.make_dirty(session);
         }
-        let Some(window) = self.windows.get_mut(&session).filter(|window| window.heard > window.acknowledged) else {
-            return;
-        };
-        window.acknowledged = window.heard;
+        let Some(window) = self.windows.get_mut(&session).filter(|window| window.owes_ack) else { return };
+        window.owes_ack = false;
         let sequence_id = window.heard;
         self.tell_or_hang_up(session, &Outgoing::Ack { sequence_id });
     }
@@ -361,6 +373,13 @@ mod tests {
         assert_eq!(hear(&cancel), Heard::New);
         assert_eq!(hear(&Message::Sequence { sequence_id: 4 }), Heard::Done, "nothing is missing");
         assert_eq!(hear(&Message::Sequence { sequence_id: 5 }), Heard::Gap, "line 140");
-        assert_eq!(window.heard, 3);
+        assert!(window.heard == 3 && window.owes_ack);
+        // Ours was lost with the last carrier: what is sent again up to the last number is acknowledged again.
+        window.owes_ack = false;
+        window.hear(&mut holdings, &Message::Sequence { sequence_id: 2 });
+        assert_eq!(window.hear(&mut holdings, &cancel), Heard::Done);
+        assert!(!window.owes_ack);
+        assert_eq!(window.hear(&mut holdings, &cancel), Heard::Done);
+        assert!(window.owes_ack);
     }
 }

@@ -80,9 +80,10 @@ impl Switchboard {
         message: &Outgoing<'_>,
         needed: Needed,
     ) -> Result<(), PublishError> {
+        let for_many = !matches!(to, [Audience::Connection(_)]);
         let mut encoded = Encoded::default();
         for variation in Variation::ALL.into_iter().filter(|&variation| needed[variation]) {
-            encoded[variation] = Some(self.encode(variation, message)?);
+            encoded[variation] = Some(self.encode(variation, message, for_many)?);
         }
         let mut excluded_here = [Slot::default(); 1];
         let many: Vec<Slot>;
@@ -168,13 +169,23 @@ impl Switchboard {
         Ok(Packed::listed(self.span(&list)?))
     }
 
-    fn encode(&mut self, variation: Variation, message: &Outgoing<'_>) -> Result<Extents, PublishError> {
+    fn encode(
+        &mut self,
+        variation: Variation,
+        message: &Outgoing<'_>,
+        for_many: bool,
+    ) -> Result<Extents, PublishError> {
         let measured = message.measure(variation).map_err(PublishError::BadPayload)?;
         let (bytes, bytes_max) = (measured.body_bytes(), self.limits.publish_bytes_max);
         if bytes > bytes_max {
             return Err(PublishError::TooLarge { bytes, bytes_max });
         }
-        self.append_broadcast(&measured, message).map_err(|_| PublishError::LogFull)
+        let appended = if for_many && variation.is_deflated() {
+            self.append_deflated(&measured, message)
+        } else {
+            self.append_broadcast(&measured, message)
+        };
+        appended.map_err(|_| PublishError::LogFull)
     }
 
     fn resolve_audience(&mut self, hub: HubId, audience: &Audience<'_>, needed: &mut Needed) -> Leg {

@@ -5,7 +5,7 @@ use crate::buf::log::{Extents, Log, LogFull, LogWriter};
 use crate::buf::segment::{Holdings, Logs, SegmentOwner};
 use crate::buf::slab::Slab;
 use crate::buf::{Extent, SegmentId};
-use crate::conn::endpoint::{Endpoint, EndpointOptions, HttpHandler, Service};
+use crate::conn::endpoint::{Endpoint, EndpointOptions, Service};
 use crate::conn::expiries::Expiries;
 use crate::conn::outbox;
 use crate::conn::slots::{ColdFlags, Flags, Slots, State};
@@ -13,16 +13,18 @@ use crate::conn::wire::{ByVariation, Variation};
 use crate::event::{CloseReason, SharedCounters};
 use crate::hub::asker::Asker;
 use crate::hub::asks::{Asked, Asks};
+use crate::hub::compressor::Compressor;
 use crate::hub::context::Context;
 use crate::hub::directory::{ConnRef, Directory};
 use crate::hub::fanout::Fans;
 use crate::hub::host::{Answer, CLOSED_WITH_ERROR, Host, unknown_method_text};
+use crate::hub::http::HttpHandler;
 use crate::hub::interest::Interest;
 use crate::hub::later::{Continuation, Timer};
 use crate::hub::long_poll::Polling;
 use crate::hub::note::{NameKind, Note};
 use crate::hub::outgoing::{Measured, Outgoing};
-use crate::hub::parcels::Parcels;
+use crate::hub::parcels::{LostPost, Parcels};
 use crate::hub::pending::Pending;
 use crate::hub::post::PostTo;
 use crate::hub::publisher::Mailbox;
@@ -43,6 +45,7 @@ use fanfare_protocol::hub::Format;
 use fanfare_protocol::hub::error::PayloadError;
 use fanfare_protocol::hub::session::{Tick, Timing, ticks_from_ms};
 use fanfare_protocol::negotiate::Transport;
+use fanfare_protocol::ws::deflate::inflater::Inflater;
 use fanfare_protocol::ws::encode;
 use std::collections::{BinaryHeap, HashMap, HashSet};
 use std::rc::Rc;
@@ -129,6 +132,10 @@ pub struct Switchboard {
     pub(crate) holdings: Holdings,
     pub(crate) broadcast: ByVariation<Log>,
     pub(crate) private: Log,
+    /// `None` until somebody is to be sent something compressed.
+    pub(crate) compressor: Option<Box<Compressor>>,
+    /// `None` until somebody with permessage-deflate has said something.
+    pub(crate) inflater: Option<Box<Inflater>>,
 
     pub(crate) registry: Registry,
     pub(crate) fans: Fans,
@@ -158,7 +165,10 @@ pub struct Switchboard {
     pub(crate) held_posts: HashMap<ConnRef, Vec<Slot>>,
     /// Sockets that go to another shard as soon as everything is sent, and to which.
     pub(crate) moving: Vec<(ConnRef, u8)>,
-    /// Sockets whose request was answered late, with another one read already.
+    /// POSTs that go with them.
+    pub(crate) lost_posts: HashMap<Slot, LostPost>,
+    /// Sockets with input that was read already: the next request while the last one was answered late, or compressed
+    /// messages beyond what was taken in the last turn.
     pub(crate) again: Vec<ConnRef>,
 
     /// Ids that are claimed for connections of this shard.
@@ -239,6 +249,8 @@ impl Switchboard {
             holdings: Holdings::new(shard, &shared.logs),
             broadcast: ByVariation::default(),
             private: Log::new(),
+            compressor: None,
+            inflater: None,
             registry: Registry::new(shared.hubs.len(), 2 * slots, &limits),
             fans: Fans::default(),
             crowd_scratch: Vec::new(),
@@ -253,6 +265,7 @@ impl Switchboard {
             posting: HashMap::new(),
             held_posts: HashMap::new(),
             moving: Vec::new(),
+            lost_posts: HashMap::new(),
             again: Vec::new(),
             claimed: 0,
             dirty: Vec::new(),
@@ -475,10 +488,18 @@ impl Switchboard {
 
     /// Appends a message for many to the log of its variation.
     pub(crate) fn append_broadcast(&mut self, measured: &Measured, message: &Outgoing<'_>) -> Result<Extents, LogFull> {
-        let len = measured.bytes();
+        self.append_for_many(measured.variation(), measured.bytes(), |writer| measured.write(message, writer))
+    }
+
+    /// Appends `len` bytes that are one message to the log of their variation.
+    pub(crate) fn append_for_many(
+        &mut self,
+        variation: Variation,
+        len: usize,
+        write: impl FnOnce(&mut LogWriter<'_>),
+    ) -> Result<Extents, LogFull> {
         self.reclaim_if_short(len);
-        let log = &mut self.broadcast[measured.variation()];
-        let result = log.append(&mut self.owner, len, 0, |writer| measured.write(message, writer));
+        let result = self.broadcast[variation].append(&mut self.owner, len, 0, write);
         self.counters.encodings_total.add(1);
         self.count_append(len, result)
     }
@@ -755,6 +776,7 @@ impl Switchboard {
             }
             // What waits to be read, and the peer's goodbye, is still to come: it is read and thrown away.
             self.want_read(slot);
+            self.want_unread(slot);
             self.make_dirty(slot);
         }
         self.answer_posts(self.reference(slot), 200);
@@ -791,6 +813,7 @@ impl Switchboard {
         } else {
             self.forget_waiting(slot);
             self.posting.remove(&slot);
+            self.lost_posts.remove(&slot);
             self.lose_carrier(slot, reason);
         }
         let request = std::mem::take(&mut self.slots.cold_mut(slot).request);

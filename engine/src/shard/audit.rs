@@ -127,6 +127,7 @@ impl Switchboard {
             ("windows", self.windows.len()),
             ("POSTs under way", self.posting.len()),
             ("POSTs waiting for room", self.held_posts.len()),
+            ("POSTs on their way elsewhere", self.lost_posts.len()),
             ("sockets on their way elsewhere", self.moving.len()),
             ("streams to clients", self.streams.len()),
             ("streams of clients", self.uploads.len()),

@@ -5,7 +5,6 @@ use crate::conn::endpoint::{EchoOptions, Service};
 use crate::conn::outbox;
 use crate::conn::partial::{Body, BodyUse, Partial};
 use crate::conn::slots::{ColdFlags, Flags, State};
-use crate::conn::wire::Variation;
 use crate::event::CloseReason;
 use crate::hub::connect::Response;
 use crate::hub::context::{Calling, Context};
@@ -15,8 +14,8 @@ use crate::hub::outgoing::wrap;
 use crate::hub::switchboard::Switchboard;
 use crate::io::Slot;
 use crate::limits::{ANSWER_RUNS_MAX, LINGER_BYTES_MAX};
-use fanfare_protocol::cursor::Progress;
-use fanfare_protocol::error::{CloseCode, HttpError};
+use fanfare_protocol::cursor::{Progress, Sink};
+use fanfare_protocol::error::{CloseCode, FrameError, HttpError};
 use fanfare_protocol::http::body::{BodyDecoder, BodyPiece};
 use fanfare_protocol::http::head::{BodyLength, HeadLimits, RequestHead, parse_request};
 use fanfare_protocol::http::response;
@@ -70,8 +69,11 @@ impl Switchboard {
             State::Waiting | State::Moving => self.keep_for_later(slot, bytes),
             State::Carrying => self.handle_websocket(slot, bytes),
             State::Handshake | State::Open | State::Echo => {
+                let variation = self.slots.hot(slot).variation;
                 // Whoever reads events has nothing to say on the same socket.
-                if self.slots.hot(slot).variation.transport() == Transport::WebSockets {
+                if variation.is_deflated() {
+                    self.handle_deflated(slot, bytes);
+                } else if variation.transport() == Transport::WebSockets {
                     self.handle_websocket(slot, bytes);
                 }
             }
@@ -102,21 +104,24 @@ impl Switchboard {
         self.take_partial(slot).bytes
     }
 
-    /// Goes on with requests that had to wait for the answer to an earlier one.
+    /// Goes on with requests that had to wait for the answer to an earlier one, and with messages that waited for a turn.
     pub(crate) fn run_again(&mut self) {
         for connection in std::mem::take(&mut self.again) {
-            if let Some(slot) = self.resolve(connection).filter(|&slot| self.slots.hot(slot).state == State::Http) {
-                self.handle_http(slot, &mut []);
+            let Some(slot) = self.resolve(connection) else { continue };
+            match self.slots.hot(slot).state {
+                State::Http => self.handle_http(slot, &mut []),
+                _ if self.slots.hot(slot).variation.is_deflated() => self.read_unread(slot),
+                _ => {}
             }
         }
     }
 
-    fn take_partial(&mut self, slot: Slot) -> Partial {
+    pub(crate) fn take_partial(&mut self, slot: Slot) -> Partial {
         let (hot, partials) = self.slots.input(slot);
         partials.take(&mut hot.partial)
     }
 
-    fn keep_partial(&mut self, slot: Slot, partial: Partial) {
+    pub(crate) fn keep_partial(&mut self, slot: Slot, partial: Partial) {
         let (hot, partials) = self.slots.input(slot);
         if matches!(hot.state, State::Free | State::Closing) {
             return;
@@ -127,7 +132,7 @@ impl Switchboard {
     }
 
     /// After our farewell: look for the peer's, throw the rest away.
-    fn linger(&mut self, slot: Slot, bytes: &mut [u8]) {
+    pub(crate) fn linger(&mut self, slot: Slot, bytes: &mut [u8]) {
         let cold = self.slots.cold_mut(slot);
         cold.lingered_bytes = cold.lingered_bytes.saturating_add(bytes.len() as u32);
         if cold.lingered_bytes as usize > LINGER_BYTES_MAX {
@@ -137,10 +142,15 @@ impl Switchboard {
         if failed || self.slots.hot(slot).flags.has(Flags::CLOSE_WHEN_SENT | Flags::PEER_DONE) {
             return;
         }
-        let mut partial = self.take_partial(slot);
-        let goodbye =
-            partial.decoder.handle_bytes(bytes).any(|event| matches!(event, Ok(Event::Close { .. }) | Err(_)));
-        self.keep_partial(slot, partial);
+        let goodbye = if self.slots.hot(slot).variation.is_deflated() {
+            self.finds_goodbye(slot, bytes)
+        } else {
+            let mut partial = self.take_partial(slot);
+            let goodbye =
+                partial.decoder.handle_bytes(bytes).any(|event| matches!(event, Ok(Event::Close { .. }) | Err(_)));
+            self.keep_partial(slot, partial);
+            goodbye
+        };
         if goodbye {
             self.peer_done(slot);
         }
@@ -255,11 +265,7 @@ impl Switchboard {
             }
             Response::Poll(of, asker) => self.take_poll(slot, of, asker),
             Response::Move(to) => {
-                let reference = self.reference(slot);
-                let hot = self.slots.hot_mut(slot);
-                hot.state = State::Moving;
-                hot.flags.set(Flags::PAUSED);
-                self.moving.push((reference, to));
+                self.move_to(slot, to);
                 // The request goes along, from its first byte.
                 return Ok(0);
             }
@@ -360,31 +366,7 @@ impl Switchboard {
         // The decoder is moved out so that the rest of the partial can be lent beside it.
         let mut decoder = partial.decoder.clone();
         for event in decoder.handle_bytes(bytes) {
-            match event {
-                Ok(Event::Data { kind, payload, first, fin }) => {
-                    if self.slots.hot(slot).state == State::Carrying {
-                        self.hear_carrier(slot, payload);
-                    } else if let Service::Echo(options) =
-                        self.endpoints[self.slots.hot(slot).endpoint as usize].service
-                    {
-                        self.echo(slot, &mut partial, options, (kind, first, fin), payload);
-                    } else {
-                        self.handle_payload(slot, &mut partial, payload);
-                    }
-                }
-                Ok(Event::Ping(payload)) => self.pong(slot, payload.as_slice()),
-                Ok(Event::Pong(_)) => {}
-                Ok(Event::Close { code, .. }) => {
-                    self.returned_close(slot, code);
-                    break;
-                }
-                Err(error) => {
-                    self.lose_carrier(slot, CloseReason::ProtocolError);
-                    self.fail(slot, CloseReason::ProtocolError, error.close_code());
-                    break;
-                }
-            }
-            if !matches!(self.slots.hot(slot).state, State::Handshake | State::Open | State::Echo | State::Carrying) {
+            if !self.take_event(slot, &mut partial, event) {
                 break;
             }
         }
@@ -394,6 +376,42 @@ impl Switchboard {
             partial = Partial { decoder: partial.decoder, ..Partial::default() };
         }
         self.keep_partial(slot, partial);
+    }
+
+    /// Acts on one event of the peer's frames. `false`: the connection is ending, and no other event matters.
+    #[inline]
+    pub(crate) fn take_event(
+        &mut self,
+        slot: Slot,
+        partial: &mut Partial,
+        event: Result<Event<'_>, FrameError>,
+    ) -> bool {
+        match event {
+            Ok(Event::Data { kind, payload, first, fin }) => {
+                if self.slots.hot(slot).state == State::Carrying {
+                    self.hear_carrier(slot, payload);
+                } else if let Service::Echo(options) = self.endpoints[self.slots.hot(slot).endpoint as usize].service {
+                    self.echo(slot, partial, options, (kind, first, fin), payload);
+                } else {
+                    self.handle_payload(slot, partial, payload);
+                }
+            }
+            Ok(Event::Ping(payload)) => self.pong(slot, payload.as_slice()),
+            Ok(Event::Pong(_)) => {}
+            Ok(Event::Close { code, .. }) => {
+                self.returned_close(slot, code);
+                return false;
+            }
+            Err(error) => {
+                let code = error.close_code();
+                let too_large = code == CloseCode::TOO_BIG;
+                let reason = if too_large { CloseReason::MessageTooLarge } else { CloseReason::ProtocolError };
+                self.lose_carrier(slot, reason);
+                self.fail(slot, reason, code);
+                return false;
+            }
+        }
+        matches!(self.slots.hot(slot).state, State::Handshake | State::Open | State::Echo | State::Carrying)
     }
 
     fn pong(&mut self, slot: Slot, payload: &[u8]) {
@@ -427,9 +445,12 @@ impl Switchboard {
         }
         let mut frames = Vec::with_capacity(payload.len() + 16);
         if first && fin {
-            let mut writer = MessageWriter::new(&mut frames, kind, payload.len());
-            fanfare_protocol::cursor::Sink::put(&mut writer, payload);
-            writer.finish();
+            let deflated = self.slots.hot(slot).variation.is_deflated();
+            let compressed = if deflated { self.compressor().compress_bytes(payload) } else { None };
+            match compressed {
+                Some(payload) => MessageWriter::new_deflated(&mut frames, kind, payload.len()).put(payload),
+                None => MessageWriter::new(&mut frames, kind, payload.len()).put(payload),
+            }
         } else {
             // Pieces go back as they come, until they are so many that clients who bound the fragments of a message
             // would give up: from then on they are gathered.
@@ -517,7 +538,8 @@ impl Switchboard {
         match parsed {
             Ok(None) => Some(0),
             Ok(Some((format, resumes, used))) => {
-                self.slots.hot_mut(slot).variation = Variation::new(format, transport).unwrap_or_default();
+                let hot = self.slots.hot_mut(slot);
+                hot.variation = hot.variation.in_format(format).unwrap_or_default();
                 let mut ok = Vec::with_capacity(8);
                 handshake::write_ok(&mut ok);
                 self.tell_body(slot, &ok);
@@ -695,22 +717,30 @@ impl Switchboard {
         }
     }
 
-    /// Reads from a connection again, if nothing else speaks against it.
-    pub(crate) fn unpause(&mut self, slot: Slot) {
-        let soft = self.limits.outbox_soft_bytes;
-        let tick = self.tick();
-        let waits = self.uploads_hold_back(slot);
-        let (hot, runs) = self.slots.outbox(slot);
+    /// Whether neither what it owes nor what it has waiting speaks against reading from a connection.
+    pub(crate) fn may_be_read(&self, slot: Slot) -> bool {
+        let hot = self.slots.hot(slot);
+        let runs = outbox::run_count(hot, &self.slots.runs);
         // What a session is owed waits for its next poll, and keeps nobody from being heard.
         let owes_little = slot.is_session()
-            || hot.owed_bytes as usize <= soft / 2 && outbox::run_count(hot, runs) <= ANSWER_RUNS_MAX / 2;
-        let held = self.slots.partials.get(self.slots.hot(slot).partial).map_or(0, |partial| partial.held.len());
-        let hot = self.slots.hot_mut(slot);
-        if owes_little && held <= self.limits.held_bytes_max / 2 && !waits && hot.flags.take(Flags::PAUSED) {
-            // It could not be heard until now, and is not to blame for its silence.
-            hot.session.handle_message(tick, false);
-            self.want_read(slot);
-            self.release_posts(self.reference(slot));
+            || hot.owed_bytes as usize <= self.limits.outbox_soft_bytes / 2 && runs <= ANSWER_RUNS_MAX / 2;
+        let held = self.slots.partials.get(hot.partial).map_or(0, |partial| partial.held.len());
+        owes_little && held <= self.limits.held_bytes_max / 2
+    }
+
+    /// Reads from a connection again, if nothing else speaks against it.
+    pub(crate) fn unpause(&mut self, slot: Slot) {
+        let paused = self.slots.hot(slot).flags.has(Flags::PAUSED);
+        if !paused || !self.may_be_read(slot) || self.uploads_hold_back(slot) || self.want_unread(slot) {
+            return;
         }
+        let tick = self.tick();
+        let hot = self.slots.hot_mut(slot);
+        hot.flags.clear(Flags::PAUSED);
+        // It could not be heard until now, and is not to blame for its silence.
+        hot.session.handle_message(tick, false);
+        self.want_read(slot);
+        self.release_posts(self.reference(slot));
+        self.hear_again(slot);
     }
 }

@@ -1,6 +1,7 @@
 //! One thread's turn: completions, connections, notes, timers, flush. The corridor that joins all rooms.
 
 mod audit;
+mod deflated;
 mod inbound;
 mod mail;
 mod moving;

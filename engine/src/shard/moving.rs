@@ -4,6 +4,8 @@ use crate::conn::outbox;
 use crate::conn::slots::{Flags, State};
 use crate::event::{CloseReason, RefuseReason};
 use crate::hub::asker::Asker;
+use crate::hub::parcels::{LostPost, Parcel};
+use crate::hub::post::PostTo;
 use crate::io::{Errno, Generation, Io, Slot};
 use crate::shard::{Phase, Shard};
 use fanfare_protocol::error::CloseCode;
@@ -28,8 +30,8 @@ impl<I: Io> Shard<I> {
             }
             self.board.moving.swap_remove(index);
             self.take_back(slot);
-            let input = self.board.take_input(slot);
-            let parcel = self.board.shared.parcels[to as usize].put(input);
+            let parcel = Parcel { post: self.board.lost_posts.remove(&slot), input: self.board.take_input(slot) };
+            let parcel = self.board.shared.parcels[to as usize].put(parcel);
             self.handed_over.insert(slot, (to, parcel));
             self.io.hand_over(slot, connection.generation(), to, parcel);
         }
@@ -64,12 +66,16 @@ impl<I: Io> Shard<I> {
         let hot = self.board.slots.occupy(slot);
         hot.session = Session::new(tick);
         let generation = hot.generation;
-        let input = self.board.shared.parcels[self.board.shard as usize].take(parcel);
+        let parcel = self.board.shared.parcels[self.board.shard as usize].take(parcel).unwrap_or_default();
         if self.phase == Phase::Stopping {
             return self.board.hang_up(slot, CloseReason::Shutdown);
         }
         self.board.slots.hot_mut(slot).flags.set(Flags::POLL_ARMED);
         self.io.poll(slot, generation);
-        self.board.handle_slice(slot, &mut input.unwrap_or_default());
+        if let Some(LostPost { to, body, asker }) = parcel.post {
+            self.board.take_post(slot, PostTo::Connection(to), &body, asker);
+        }
+        let mut input = parcel.input;
+        self.board.handle_slice(slot, &mut input);
     }
 }

@@ -1,18 +1,21 @@
 //! A client: what it says, in pieces of any size, and what it makes of what it hears, cut anywhere.
 
+use crate::simulation::deflate::{DEFLATE_BIT, Deflate};
 use crate::simulation::hub::{Books, HEARD, arguments};
 use crate::simulation::ledger::{Aim, Verdict};
 use crate::simulation::methods::QUESTION;
 use crate::simulation::requests::{News, Requests};
+use crate::simulation::resumption::{Counted, Resumption};
 use crate::simulation::streamer::{Asked, Streamer};
 use fanfare_engine::io::sim::{PeerId, Rng};
 use fanfare_engine::{Format, Payload, Value};
 use fanfare_protocol::cursor::Progress;
-use fanfare_protocol::error::CloseCode;
+use fanfare_protocol::error::{CloseCode, FrameError};
 use fanfare_protocol::hub::message::{Message, Outcome};
 use fanfare_protocol::hub::raw::Arguments;
 use fanfare_protocol::hub::{decode_one, encode, handshake, message_len};
 use fanfare_protocol::ws::decoder::{Decoder, Event, Role};
+use fanfare_protocol::ws::deflate::offer::OFFER;
 use fanfare_protocol::ws::encode::{write_masked_close, write_masked_control, write_masked_fragment};
 use fanfare_protocol::ws::{DataKind, OpCode};
 use std::collections::VecDeque;
@@ -64,6 +67,12 @@ pub(crate) struct Client {
     pub(crate) server_goes: bool,
     /// How it speaks and listens, if not on a WebSocket.
     pub(crate) requests: Option<Requests>,
+    /// What it keeps for the loss of its WebSocket, if it asks for that.
+    pub(crate) resumption: Option<Resumption>,
+    /// It greets the server as soon as hands are shaken: from then on it counts (spec 7.6).
+    greets: bool,
+    /// It has asked for compression.
+    pub(crate) deflate: Option<Box<Deflate>>,
     said_close: bool,
     decoder: Decoder,
     head: Vec<u8>,
@@ -91,6 +100,9 @@ impl Client {
             output: VecDeque::new(),
             server_goes: false,
             requests: None,
+            resumption: None,
+            greets: false,
+            deflate: None,
             said_close: false,
             decoder: Decoder::new(Role::Client),
             head: Vec::new(),
@@ -147,20 +159,77 @@ impl Client {
         if self.requests.is_some() {
             return;
         }
+        let id = match &self.resumption {
+            Some(resumption) => match resumption.token() {
+                Some(token) => format!("id={token}&"),
+                None => return self.negotiate(),
+            },
+            None => String::new(),
+        };
+        let offer = match self.deflate {
+            Some(_) => format!("Sec-WebSocket-Extensions: {OFFER}\r\n"),
+            None => String::new(),
+        };
         let request = format!(
-            "GET /hub?{} HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+            "GET /hub?{id}{} HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n{offer}\
              Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
             self.query()
         );
         self.output.extend(request.as_bytes());
     }
 
-    /// The hub handshake.
+    fn negotiate(&mut self) {
+        let query = self.query();
+        let head = format!(
+            "POST /hub/negotiate?negotiateVersion=1&useStatefulReconnect=true&{query} HTTP/1.1\r\nHost: x\r\n\
+             Content-Length: 0\r\n\r\n"
+        );
+        self.output.extend(head.as_bytes());
+    }
+
+    /// The hub handshake. Whoever has to negotiate first shakes hands when that is done.
     pub(crate) fn shake_hands(&mut self, rng: &mut Rng) {
+        let version = match &self.resumption {
+            Some(resumption) if resumption.token().is_none() => return,
+            Some(_) => handshake::VERSION_MAX,
+            None => handshake::VERSION_PLAIN,
+        };
         let mut request = Vec::new();
-        handshake::write_request(&mut request, self.format, 1);
+        handshake::write_request(&mut request, self.format, version);
         // The request is JSON in either format, and travels in the format's kind of frame.
-        self.frame(&request, rng);
+        self.frame_bytes(&request, rng);
+    }
+
+    /// Whether it has something to say that nobody has asked it for.
+    pub(crate) fn will_go_on(&self) -> bool {
+        let counts = self.resumption.as_ref().is_some_and(|resumption| self.greets || resumption.owes_ack());
+        counts && self.stage == Stage::Open
+    }
+
+    /// Whether it has no WebSocket to speak on just now.
+    pub(crate) fn is_between(&self) -> bool {
+        self.resumption.is_some() && (self.stage == Stage::Head || self.greets)
+    }
+
+    /// Whether its WebSocket may be lost without harm.
+    pub(crate) fn may_lose(&self) -> bool {
+        let counts = self.resumption.as_ref().is_some_and(|resumption| resumption.token().is_some());
+        counts && self.stage == Stage::Open && !self.greets && !self.leaving && !self.dismissed
+    }
+
+    /// Its WebSocket is lost, here is another. Everything half said or half heard is forgotten.
+    pub(crate) fn resume_on(&mut self, peer: PeerId) {
+        self.resumption.as_mut().expect("it counts").lose();
+        self.peer = peer;
+        self.stage = Stage::Head;
+        self.decoder = Decoder::new(Role::Client);
+        self.output.clear();
+        self.head.clear();
+        self.input.clear();
+        self.searched = 0;
+        // Whoever was asked for a pong is gone.
+        self.pongs.clear();
+        self.ask_in();
     }
 
     fn kind(&self) -> DataKind {
@@ -169,9 +238,26 @@ impl Client {
 
     /// One WebSocket message of one or more frames, with pings between them.
     fn frame(&mut self, bytes: &[u8], rng: &mut Rng) {
+        if let Some(resumption) = &mut self.resumption {
+            resumption.say(bytes);
+            if self.stage == Stage::Head || self.greets {
+                // Said when there is a WebSocket.
+                return;
+            }
+        }
+        self.frame_bytes(bytes, rng);
+    }
+
+    /// The same, whether it counts or not.
+    fn frame_bytes(&mut self, bytes: &[u8], rng: &mut Rng) {
         if let Some(requests) = &mut self.requests {
             return requests.unposted.extend_from_slice(bytes);
         }
+        let compressed = self.deflate.as_mut().and_then(|deflate| deflate.compress(bytes, rng));
+        let (bytes, deflate_bit) = match &compressed {
+            Some(payload) => (&payload[..], DEFLATE_BIT),
+            None => (bytes, 0),
+        };
         let mut at = 0;
         while at < bytes.len() {
             let left = bytes.len() - at;
@@ -179,6 +265,9 @@ impl Client {
             let key = (rng.bits() as u32).to_le_bytes();
             let mut frame = Vec::with_capacity(n + 14);
             write_masked_fragment(&mut frame, self.kind(), at == 0, n == left, &bytes[at..at + n], key);
+            if at == 0 {
+                frame[0] |= deflate_bit;
+            }
             self.output.extend(&frame);
             at += n;
             if at < bytes.len() && rng.chance(100) {
@@ -188,7 +277,7 @@ impl Client {
     }
 
     pub(crate) fn ping_socket(&mut self, rng: &mut Rng) {
-        if self.requests.is_some() {
+        if self.requests.is_some() || self.is_between() {
             return;
         }
         let payload: Vec<u8> = (0..rng.below(126)).map(|_| rng.bits() as u8).collect();
@@ -309,6 +398,9 @@ impl Client {
             self.head.extend_from_slice(&bytes);
             let Some(end) = self.head.windows(4).position(|four| four == b"\r\n\r\n") else { return };
             bytes = self.head.split_off(end + 4);
+            if self.head.starts_with(b"HTTP/1.1 200 ") {
+                return self.handle_negotiated(bytes);
+            }
             self.handle_head();
         }
         if matches!(self.stage, Stage::Handshake | Stage::Open) {
@@ -329,11 +421,37 @@ impl Client {
         if matches!(self.stage, Stage::Closing | Stage::Gone) {
             return;
         }
+        if self.resumption.is_some() {
+            return self.go_on_counting(rng);
+        }
         let Some(requests) = &mut self.requests else { return };
         if let Some(get) = requests.next_get() {
             self.output.extend(get.as_bytes());
         }
         requests.post(rng);
+    }
+
+    /// First words on a WebSocket: the handshake, or what may not have been heard on the last one. Later, now and then, what was heard.
+    fn go_on_counting(&mut self, rng: &mut Rng) {
+        let Some(resumption) = &mut self.resumption else { return };
+        if self.greets && self.stage != Stage::Head {
+            let again = resumption.losses > 0;
+            let replay = resumption.replay();
+            self.greets = false;
+            if !again {
+                self.shake_hands(rng);
+                self.ping_hub(rng);
+            }
+            // On the first WebSocket there is nothing to go on with.
+            for message in replay.iter().skip(usize::from(!again)) {
+                self.frame_bytes(message, rng);
+            }
+        } else if self.stage == Stage::Open
+            && rng.chance(100)
+            && let Some(ack) = resumption.acknowledge()
+        {
+            self.frame_bytes(&ack, rng);
+        }
     }
 
     fn handle_news(&mut self, news: News) {
@@ -345,6 +463,9 @@ impl Client {
                 assert!(self.input.is_empty(), "client {}: an answer ends inside a message", self.number);
             }
             News::Refused => {
+                let explained =
+                    self.server_goes || self.requests.as_ref().is_some_and(|requests| requests.may_be_refused);
+                assert!(explained, "client {} is refused although there is room", self.number);
                 self.dismissed = true;
                 self.stage = Stage::Gone;
             }
@@ -356,10 +477,33 @@ impl Client {
         }
     }
 
+    /// The answer to negotiate: its head has been taken off.
+    fn handle_negotiated(&mut self, body: Vec<u8>) {
+        let text = String::from_utf8_lossy(&self.head).into_owned();
+        let length = text.split("Content-Length: ").nth(1).and_then(|rest| rest.split('\r').next());
+        let length: usize = length.and_then(|length| length.parse().ok()).expect("a length");
+        if body.len() < length {
+            self.head.extend(body);
+            return;
+        }
+        self.head.clear();
+        let resumption = self.resumption.as_mut().expect("only they negotiate");
+        resumption.negotiated(&String::from_utf8(body).expect("JSON"));
+        self.ask_in();
+    }
+
     fn handle_head(&mut self) {
         let text = String::from_utf8_lossy(&self.head).into_owned();
         if text.starts_with("HTTP/1.1 101 ") {
-            self.stage = Stage::Handshake;
+            let resumed = self.resumption.as_ref().is_some_and(|resumption| resumption.losses > 0);
+            self.stage = if resumed { Stage::Open } else { Stage::Handshake };
+            self.greets = self.resumption.is_some();
+            self.head.clear();
+            let agreed = text.contains(OFFER);
+            assert_eq!(agreed, self.deflate.is_some(), "client {}: {text}", self.number);
+            if let Some(deflate) = &mut self.deflate {
+                deflate.agreed = true;
+            }
         } else {
             let fits = text.starts_with("HTTP/1.1 503 ") || self.leaving;
             assert!(fits, "client {}: {text}", self.number);
@@ -369,30 +513,42 @@ impl Client {
     }
 
     fn handle_frames(&mut self, bytes: &mut [u8]) {
+        if let Some(mut deflate) = self.deflate.take() {
+            let mut frames = deflate.decoder.handle_bytes(&mut deflate.inflater, bytes);
+            while let Some(event) = frames.next_event() {
+                self.handle_event(event);
+            }
+            self.deflate = Some(deflate);
+            return;
+        }
         let mut decoder = self.decoder.clone();
         for event in decoder.handle_bytes(bytes) {
-            match event.unwrap_or_else(|error| panic!("client {}: torn frames: {error}", self.number)) {
-                Event::Data { kind, payload, fin, .. } => {
-                    assert!(kind == self.kind() || self.stage == Stage::Handshake, "a frame of the wrong kind");
-                    self.input.extend_from_slice(payload);
-                    self.handle_messages();
-                    assert!(!fin || self.input.is_empty(), "client {}: a frame ends inside a message", self.number);
-                }
-                Event::Ping(_) => panic!("nobody pings here"),
-                Event::Pong(payload) => {
-                    let sent = self.pongs.pop_front().expect("a pong only answers a ping");
-                    assert_eq!(sent, payload.as_slice(), "client {}: a pong with other bytes", self.number);
-                }
-                Event::Close { .. } => {
-                    self.dismissed |= !self.leaving;
-                    self.stage = Stage::Closing;
-                    if !self.rude {
-                        self.close_socket();
-                    }
+            self.handle_event(event);
+        }
+        self.decoder = decoder;
+    }
+
+    fn handle_event(&mut self, event: Result<Event<'_>, FrameError>) {
+        match event.unwrap_or_else(|error| panic!("client {}: torn frames: {error}", self.number)) {
+            Event::Data { kind, payload, fin, .. } => {
+                assert!(kind == self.kind() || self.stage == Stage::Handshake, "a frame of the wrong kind");
+                self.input.extend_from_slice(payload);
+                self.handle_messages();
+                assert!(!fin || self.input.is_empty(), "client {}: a frame ends inside a message", self.number);
+            }
+            Event::Ping(_) => panic!("nobody pings here"),
+            Event::Pong(payload) => {
+                let sent = self.pongs.pop_front().expect("a pong only answers a ping");
+                assert_eq!(sent, payload.as_slice(), "client {}: a pong with other bytes", self.number);
+            }
+            Event::Close { .. } => {
+                self.dismissed |= !self.leaving;
+                self.stage = Stage::Closing;
+                if !self.rude {
+                    self.close_socket();
                 }
             }
         }
-        self.decoder = decoder;
     }
 
     fn handle_messages(&mut self) {
@@ -438,6 +594,11 @@ impl Client {
         };
         let message = decode_one(self.format, &bytes[..used])
             .unwrap_or_else(|error| panic!("client {}: a torn message: {error}", self.number));
+        if let Some(resumption) = &mut self.resumption
+            && resumption.hear(&message) == Counted::Done
+        {
+            return used;
+        }
         match message {
             Message::Invocation { invocation_id: Some(id), target, arguments, .. } => {
                 assert_eq!(target, QUESTION);

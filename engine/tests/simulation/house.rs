@@ -1,6 +1,7 @@
 //! A whole engine in one thread: its shards on one simulated world, its clients, the oracle, and who acts next.
 
 use crate::simulation::client::{Client, Stage};
+use crate::simulation::deflate::Deflate;
 use crate::simulation::door::Door;
 use crate::simulation::flows::Over;
 use crate::simulation::hub::{Books, ByQuery, HEARD, Hub, arguments};
@@ -8,6 +9,7 @@ use crate::simulation::ledger::{Aim, OUTSIDE, Verdict};
 use crate::simulation::methods;
 use crate::simulation::plan::{Act, Plan};
 use crate::simulation::requests::{Carrier, Requests};
+use crate::simulation::resumption::Resumption;
 use fanfare_engine::buf::RecvPool;
 use fanfare_engine::buf::segment::Logs;
 use fanfare_engine::engine::ManualShard;
@@ -228,6 +230,7 @@ impl House {
     /// The same on the socket of POSTs, if it has one.
     fn read_post(&mut self, at: usize) -> bool {
         let client = &mut self.clients[at];
+        client.go_on(&mut self.rng);
         let Some(peer) = client.requests.as_ref().map(|requests| requests.post_peer) else { return false };
         client.go_on(&mut self.rng);
         let most = 1 + self.rng.below(self.plan.gulp) as usize;
@@ -237,7 +240,11 @@ impl House {
         }
         if client.stage != Stage::Gone && self.world.peer_state(peer) != PeerState::Open {
             let posting = client.requests.as_ref().is_some_and(Requests::is_posting);
+            let refused = client.requests.as_ref().is_some_and(|requests| requests.may_be_refused);
             let explained = client.leaving || client.dismissed || self.ending || !self.plan.reasons.is_empty();
+            // A refusal may be lost in the end of its socket.
+            let explained = explained || refused;
+            client.dismissed |= posting && refused;
             assert!(!posting || explained, "client {}: a POST is cut off without a reason", client.number);
             if posting || self.ending {
                 client.stage = Stage::Gone;
@@ -322,6 +329,11 @@ impl House {
                     self.stall(at, true);
                 }
             }
+            Act::Cut => {
+                if let Some(at) = self.somebody(Client::may_lose) {
+                    self.cut(at);
+                }
+            }
             Act::Vanish | Act::Reset | Act::HalfClose | Act::CloseSocket | Act::Goodbye | Act::Abort => {
                 if let Some(at) = self.somebody(Client::can_speak) {
                     self.depart(at, act);
@@ -350,7 +362,16 @@ impl House {
                 client.format = Format::Json;
             }
             let (post_peer, early) = (self.world.connect(), self.rng.chance(200));
-            client.requests = Some(Requests::new(carrier, post_peer, client.query(), early));
+            let mut requests = Requests::new(carrier, post_peer, client.query(), early);
+            requests.may_be_refused = self.plan.world.hand_over_fails > 0;
+            client.requests = Some(requests);
+        }
+        if client.requests.is_none() && self.rng.chance(self.plan.resumable) {
+            client.resumption = Some(Resumption::new(client.format));
+        }
+        // Asked first, so that the runs of plans without it stay what they were.
+        if self.plan.deflate > 0 && client.requests.is_none() && self.rng.chance(self.plan.deflate) {
+            client.deflate = Some(Box::new(Deflate::new()));
         }
         client.ask_in();
         client.shake_hands(&mut self.rng);
@@ -380,7 +401,21 @@ impl House {
         self.world.set_stalled(self.clients[at].peer, stalled);
     }
 
+    /// Its WebSocket is cut, in mid-word or in order; it comes back at once, perhaps before the server has noticed.
+    fn cut(&mut self, at: usize) {
+        let peer = self.clients[at].peer;
+        match self.rng.below(3) {
+            0 => self.world.peer_reset(peer),
+            1 => self.world.peer_close(peer),
+            // Half open: the server hears of it only by the other one.
+            _ => self.world.set_stalled(peer, true),
+        }
+        let another = self.world.connect();
+        self.clients[at].resume_on(another);
+    }
+
     pub(crate) fn depart(&mut self, at: usize, how: Act) {
+        let how = if self.clients[at].is_between() && how != Act::Reset { Act::Vanish } else { how };
         let client = &mut self.clients[at];
         if let Some(requests) = &mut client.requests
             && matches!(how, Act::CloseSocket | Act::Vanish | Act::Reset | Act::HalfClose)
@@ -565,7 +600,7 @@ impl House {
                 busy = true;
             }
             if self.clients[at].stage != Stage::Gone && !self.clients[at].stalled {
-                busy |= self.read(at);
+                busy |= self.read(at) || self.clients[at].will_go_on() || self.clients[at].has_output();
             }
         }
         if !self.books.open().pending.is_empty() {
@@ -698,7 +733,7 @@ impl House {
     fn check_empty(&mut self) {
         // The last notes are read and the last segments come back within a sweep.
         self.pass(1_000_000);
-        if self.plan.requests > 0 {
+        if self.plan.requests > 0 || self.plan.resumable > 0 {
             // Whoever does not poll any more is given up by its deadline.
             self.pass(u64::from(self.plan.endpoint.disconnect_timeout_ms) * 1_000 + 1_100_000);
         }

@@ -50,6 +50,8 @@ pub(crate) enum Act {
     Reset,
     /// A client ends its side of the transport and reads on.
     HalfClose,
+    /// A WebSocket that may be resumed is lost, and resumed.
+    Cut,
     CloseSocket,
     /// A client sends the hub's close message.
     Goodbye,
@@ -80,6 +82,10 @@ pub(crate) struct Plan {
     pub(crate) binary: u32,
     /// In thousandths: how many clients have no WebSocket.
     pub(crate) requests: u32,
+    /// In thousandths of those that have one: how many may resume it.
+    pub(crate) resumable: u32,
+    /// In thousandths: how many WebSockets ask for compression. The endpoint must have it.
+    pub(crate) deflate: u32,
     pub(crate) steps: u32,
     /// What happens, by weight.
     pub(crate) acts: Vec<(u32, Act)>,
@@ -125,6 +131,8 @@ impl Plan {
             clients_max: 24,
             binary: 400,
             requests: 0,
+            resumable: 0,
+            deflate: 0,
             steps: 250,
             acts: TALK.to_vec(),
             bytes_min: 0,

@@ -31,6 +31,8 @@ pub(crate) struct Requests {
     pub(crate) post_output: VecDeque<u8>,
     /// Messages that are still to be posted.
     pub(crate) unposted: Vec<u8>,
+    /// A socket may fail to go where its connection is.
+    pub(crate) may_be_refused: bool,
     query: String,
     token: Option<String>,
     /// It posts before its connection begins.
@@ -51,6 +53,7 @@ impl Requests {
             post_peer,
             post_output: VecDeque::new(),
             unposted: Vec::new(),
+            may_be_refused: false,
             query,
             token: None,
             early,

@@ -306,6 +306,42 @@ pub(crate) fn both_formats(seed: u64) -> Tally {
     play(plan)
 }
 
+pub(crate) fn compressed_in_a_calm_world(seed: u64) -> Tally {
+    play(compressed(Plan::calm(seed)))
+}
+
+pub(crate) fn compressed_in_a_rough_world(seed: u64) -> Tally {
+    let mut plan = compressed(without_websockets(Plan::rough(seed).shards(2).churn()));
+    plan.requests = 200;
+    plan.clients = 6;
+    plan.limits.held_bytes_max = 400;
+    if seed.is_multiple_of(4) {
+        // So much in one message that what is behind it waits for a turn.
+        plan.bytes = 60_000;
+        plan.bytes_min = 20_000;
+        plan.endpoint.message_bytes_max = 200_000;
+        plan.world.arrival_bytes = 1..=20_000;
+        plan.world.send_buffer_bytes = 2_000..=60_000;
+        plan.world.cut_receive = 50;
+        plan.limits.log_bytes_max = 16 << 20;
+        plan.limits.outbox_bytes_max = 8 << 20;
+        plan.buffers = (16, 2_048);
+        plan.steps = 150;
+        plan.gulp = 6_000;
+        plan = plan.also(30, Act::PingHub).also(10, Act::Ask("Echo"));
+    }
+    play(plan)
+}
+
+/// Most clients speak and listen with compression, the others among them without; messages above and below the length
+/// from which it is used.
+fn compressed(mut plan: Plan) -> Plan {
+    plan.endpoint.compression = true;
+    plan.deflate = 600;
+    plan.bytes = 1_200;
+    plan
+}
+
 pub(crate) fn answers_that_come_later(seed: u64) -> Tally {
     let plan = Plan::rough(seed).shards(2).also(6, Act::Ask("Later")).also(3, Act::Ask("Soon")).also(9, Act::Answer);
     let mut plan = plan.churn();
@@ -378,6 +414,38 @@ pub(crate) fn streams_and_questions_while_people_come_and_go(seed: u64) -> Tally
 pub(crate) fn methods_at_the_clients_pace(seed: u64) -> Tally {
     let mut plan = Plan::rough(seed).also(5, Act::Pace(6)).also(2, Act::Stall).also(3, Act::Resume).churn();
     plan.world.send_buffer_bytes = 20..=400;
+    play(plan)
+}
+
+/// WebSockets are cut at any byte, and their connections go on: nothing is lost, nothing comes twice.
+pub(crate) fn lost_websockets_are_resumed(seed: u64) -> Tally {
+    play(resumable(Plan::rough(seed).shards(1 + (seed % 3) as usize)))
+}
+
+pub(crate) fn streams_and_questions_are_resumed(seed: u64) -> Tally {
+    let mut plan = resumable(Plan::rough(seed).shards(1 + (seed % 3) as usize).downs().ups().questions());
+    (plan.endpoint.streams_max, plan.endpoint.upload_streams_max) = (u16::MAX, u16::MAX);
+    play(plan)
+}
+
+fn resumable(plan: Plan) -> Plan {
+    let mut plan = plan.also(6, Act::Cut).also(1, Act::Stall).also(2, Act::Resume).slots(60);
+    plan.resumable = 800;
+    // A hand-over that fails turns a client away that has done nothing wrong.
+    plan.world.hand_over_fails = 0;
+    plan.endpoint.resumable = true;
+    plan.endpoint.resume_bytes_max = 600;
+    plan.endpoint.disconnect_timeout_ms = 1_500;
+    plan
+}
+
+/// Streams both ways and questions, on events, polls and POSTs.
+pub(crate) fn streams_and_questions_over_requests(seed: u64) -> Tally {
+    let plan = Plan::rough(seed).shards(1 + (seed % 3) as usize).downs().ups().questions();
+    let mut plan = without_websockets(plan);
+    // A POST may meet the end of its socket, which has been idle for long enough; clients send it again.
+    plan.limits.head_timeout_ms = 600_000;
+    (plan.endpoint.streams_max, plan.endpoint.upload_streams_max) = (u16::MAX, u16::MAX);
     play(plan)
 }
 
@@ -455,7 +523,7 @@ pub(crate) fn a_full_log_evicts_its_slowest_readers(seed: u64) -> Tally {
     plan.clients_max = 10;
     let mut house = House::new(plan);
     house.settle();
-    for round in 0..8 {
+    for round in 0..12 {
         if house.rng.chance(600) {
             house.act(Act::Stall);
             house.arrive();

@@ -1,11 +1,15 @@
 //! A small relay server on std threads that can be told to misbehave, message by message.
 
+mod sessions;
+
 use fanfare_protocol::cursor::{Progress, Sink};
 use fanfare_protocol::http::head::{BodyLength, HeadLimits, RequestHead, parse_request};
 use fanfare_protocol::hub::{self, Format, Message, Payload, Value};
+use fanfare_protocol::negotiate::{self, Transport};
 use fanfare_protocol::ws::decoder::{Decoder, Event, Role};
 use fanfare_protocol::ws::encode::{MessageWriter, write_close};
 use fanfare_protocol::ws::{DataKind, handshake};
+use sessions::{Polls, Sessions, write_event};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
@@ -30,6 +34,10 @@ pub(crate) enum Fault {
     Hangup,
     /// Sleeps first.
     Stall(Duration),
+    /// Without a WebSocket: what it is wrapped in ends in the middle of it.
+    Torn,
+    /// Long polling: the answer that holds it is given twice.
+    AnsweredTwice,
 }
 
 /// In place of a receiver's number: a connection that has published.
@@ -45,15 +53,22 @@ pub(crate) struct Relay {
     pub(crate) address: SocketAddr,
 }
 
+/// How a delivery gets to a client.
+enum Way {
+    Frames(TcpStream),
+    Events(TcpStream),
+    Polls(Polls),
+}
+
 struct Peer {
-    socket: TcpStream,
+    way: Way,
     /// In order of connecting, publishers included.
     id: usize,
     /// In order of connecting, publishers not counted; [`PUBLISHER`] for them.
     number: usize,
     format: Option<Format>,
     /// A delivery held back to come after the next.
-    held: Vec<u8>,
+    held: Vec<Vec<u8>>,
 }
 
 #[derive(Default)]
@@ -66,9 +81,9 @@ struct Peers {
 }
 
 impl Peers {
-    fn join(&mut self, socket: TcpStream, format: Option<Format>) -> usize {
+    fn join(&mut self, way: Way, format: Option<Format>) -> usize {
         let id = self.joined;
-        self.present.push(Peer { socket, id, number: self.receivers, format, held: Vec::new() });
+        self.present.push(Peer { way, id, number: self.receivers, format, held: Vec::new() });
         self.joined += 1;
         self.receivers += 1;
         id
@@ -86,6 +101,7 @@ impl Peers {
 
 struct Room {
     peers: Mutex<Peers>,
+    sessions: Mutex<Sessions>,
     published: Mutex<u64>,
     mischief: Mischief,
 }
@@ -95,7 +111,12 @@ impl Relay {
     pub(crate) fn start(mischief: impl Fn(usize, u64) -> Fault + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let address = listener.local_addr().expect("bound");
-        let room = Arc::new(Room { peers: Mutex::default(), published: Mutex::new(0), mischief: Arc::new(mischief) });
+        let room = Arc::new(Room {
+            peers: Mutex::default(),
+            sessions: Mutex::default(),
+            published: Mutex::new(0),
+            mischief: Arc::new(mischief),
+        });
         std::thread::spawn(move || {
             for socket in listener.incoming().flatten() {
                 let room = room.clone();
@@ -123,16 +144,20 @@ fn serve(room: &Room, mut socket: TcpStream) -> Option<()> {
             BodyLength::Length(length) => length as usize,
             BodyLength::Chunked => return None,
         };
-        if head.method() == "GET" {
+        if head.header("upgrade").is_some() {
             return upgrade(room, socket.try_clone().ok()?, &head, bytes[head_end..].to_vec());
         }
         let path = head.path().to_owned();
+        let request = sessions::Request::of(&head);
         while bytes.len() < head_end + body_bytes {
             more(&mut socket, &mut bytes)?;
         }
         let body = bytes[head_end..head_end + body_bytes].to_vec();
         bytes.drain(..head_end + body_bytes);
-        answer_post(room, &mut socket, &path, &body)?;
+        match request {
+            Some(request) => sessions::answer(room, &mut socket, &request, &body)?,
+            None => answer_post(room, &mut socket, &path, &body)?,
+        }
     }
 }
 
@@ -155,8 +180,9 @@ fn read_head(socket: &mut TcpStream, bytes: &mut Vec<u8>) -> Option<usize> {
 
 fn answer_post(room: &Room, socket: &mut TcpStream, path: &str, body: &[u8]) -> Option<()> {
     let mut answer = Vec::new();
-    if path.ends_with("/negotiate") {
-        answer.extend_from_slice(b"{\"negotiateVersion\":1,\"connectionId\":\"c\",\"connectionToken\":\"tok\",\"availableTransports\":[{\"transport\":\"WebSockets\",\"transferFormats\":[\"Text\",\"Binary\"]}]}");
+    if path.ends_with("/negotiate") && !path.starts_with("/nowhere") {
+        let token = room.sessions.lock().ok()?.new_token();
+        negotiate::write_response(&mut answer, 1, "c", &token, &Transport::ALL, false);
     } else if path == "/publish" {
         publish(room, None, body);
     } else {
@@ -166,11 +192,12 @@ fn answer_post(room: &Room, socket: &mut TcpStream, path: &str, body: &[u8]) -> 
     socket.write_all(&[head.as_bytes(), &answer].concat()).ok()
 }
 
-/// Paths: `/raw` broadcasts what it gets behind `pub:`; `/hub` is a relay hub; `/token` a hub that wants a token.
+/// Paths: `/raw` broadcasts what it gets behind `pub:`; `/hub` is a relay hub; `/token` a hub that wants a token; `/once`
+/// one that closes a socket after a POST, without saying so in its answer.
 fn upgrade(room: &Room, mut socket: TcpStream, head: &RequestHead<'_>, early: Vec<u8>) -> Option<()> {
     let known = match head.path() {
-        "/raw" | "/hub" => true,
-        "/token" => head.query_value("id").as_deref() == Some("tok"),
+        "/raw" | "/hub" | "/once" => true,
+        "/token" => head.query_value("id").is_some_and(|id| id.starts_with("tok")),
         _ => false,
     };
     let Some(accept) = handshake::check_upgrade(head).ok().filter(|_| known) else {
@@ -180,7 +207,8 @@ fn upgrade(room: &Room, mut socket: TcpStream, head: &RequestHead<'_>, early: Ve
     handshake::write_switching_protocols(&mut answer, &accept);
     socket.write_all(&answer).ok()?;
     let raw = head.path() == "/raw";
-    let id = if raw { Some(room.peers.lock().ok()?.join(socket.try_clone().ok()?, None)) } else { None };
+    let way = Way::Frames(socket.try_clone().ok()?);
+    let id = if raw { Some(room.peers.lock().ok()?.join(way, None)) } else { None };
     let mut client = Client {
         decoder: Decoder::new(Role::Server),
         format: None,
@@ -245,7 +273,7 @@ impl Client {
                 // The answer and the membership together: what is broadcast meanwhile comes after the answer.
                 let mut peers = room.peers.lock().ok()?;
                 socket.write_all(&frame(Some(format), b"{}\x1e")).ok()?;
-                self.id = Some(peers.join(socket.try_clone().ok()?, Some(format)));
+                self.id = Some(peers.join(Way::Frames(socket.try_clone().ok()?), Some(format)));
                 self.format = Some(format);
                 format
             }
@@ -283,11 +311,11 @@ fn frame(format: Option<Format>, message: &[u8]) -> Vec<u8> {
 }
 
 fn delivery(format: Option<Format>, payload: &[u8]) -> Vec<u8> {
-    let Some(format) = format else { return frame(None, payload) };
+    let Some(format) = format else { return payload.to_vec() };
     let mut record = Vec::new();
     let arguments = [Value::Str(String::from_utf8_lossy(payload).into_owned())];
     hub::encode::invocation(format, &mut record, None, "m", &Payload::Values(&arguments)).expect("encodes");
-    frame(Some(format), &record)
+    record
 }
 
 fn publish(room: &Room, by: Option<usize>, payload: &[u8]) {
@@ -299,44 +327,72 @@ fn publish(room: &Room, by: Option<usize>, payload: &[u8]) {
     peers.present.retain_mut(|peer| peer.deliver((room.mischief)(peer.number, message), payload).is_some());
 }
 
+impl Way {
+    fn try_clone(&self) -> Option<Self> {
+        Some(match self {
+            Way::Frames(socket) => Way::Frames(socket.try_clone().ok()?),
+            Way::Events(socket) => Way::Events(socket.try_clone().ok()?),
+            Way::Polls(polls) => Way::Polls(polls.clone()),
+        })
+    }
+
+    /// `None`: the peer is gone.
+    fn send(&mut self, format: Option<Format>, records: &[Vec<u8>], fault: Fault) -> Option<()> {
+        let socket = match self {
+            Way::Polls(polls) => return polls.owe(&records.concat(), fault),
+            Way::Frames(socket) | Way::Events(socket) if fault == Fault::Hangup => {
+                let _ = socket.shutdown(std::net::Shutdown::Both);
+                return None;
+            }
+            Way::Frames(socket) => {
+                let frames: Vec<u8> = records.iter().flat_map(|record| frame(format, record)).collect();
+                return socket.write_all(&frames).ok();
+            }
+            Way::Events(socket) => socket,
+        };
+        let mut events = Vec::new();
+        for record in records {
+            let cut = if fault == Fault::Torn { record.len() / 2 } else { record.len() };
+            write_event(&mut events, &record[..cut]);
+            if cut < record.len() {
+                write_event(&mut events, &record[cut..]);
+            }
+        }
+        socket.write_all(&events).ok()
+    }
+}
+
 impl Peer {
     /// `None`: the peer is gone.
     fn deliver(&mut self, fault: Fault, payload: &[u8]) -> Option<()> {
-        let mut bytes = Vec::new();
+        let whole = delivery(self.format, payload);
+        let mut records = vec![whole.clone()];
         match fault {
-            Fault::None => bytes = delivery(self.format, payload),
-            Fault::Drop => {}
-            Fault::Duplicate => {
-                bytes = delivery(self.format, payload);
-                bytes.extend_from_within(..);
-            }
+            Fault::None | Fault::Hangup | Fault::Torn | Fault::AnsweredTwice => {}
+            Fault::Drop => records.clear(),
+            Fault::Duplicate => records.push(whole),
             Fault::DuplicateAfter(time) => {
-                bytes = delivery(self.format, payload);
-                let (mut socket, again) = (self.socket.try_clone().ok()?, bytes.clone());
+                let (mut way, format) = (self.way.try_clone()?, self.format);
                 std::thread::spawn(move || {
                     std::thread::sleep(time);
-                    socket.write_all(&again)
+                    way.send(format, &[whole], Fault::None)
                 });
             }
             Fault::Swap => {
-                self.held = delivery(self.format, payload);
+                self.held = records;
                 return Some(());
             }
             Fault::Corrupt(at) => {
                 let mut damaged = payload.to_vec();
                 damaged[at] = if damaged[at] == b'0' { b'1' } else { b'0' };
-                bytes = delivery(self.format, &damaged);
+                records = vec![delivery(self.format, &damaged)];
             }
-            Fault::Hangup => {
-                let _ = self.socket.shutdown(std::net::Shutdown::Both);
-                return None;
-            }
-            Fault::Stall(time) => {
-                std::thread::sleep(time);
-                bytes = delivery(self.format, payload);
-            }
+            Fault::Stall(time) => std::thread::sleep(time),
         }
-        bytes.append(&mut self.held);
-        self.socket.write_all(&bytes).ok()
+        records.append(&mut self.held);
+        if records.is_empty() {
+            return Some(());
+        }
+        self.way.send(self.format, &records, fault)
     }
 }

@@ -17,7 +17,7 @@ const fn gauge(name: &'static str, labels: &'static [&'static str], help: &'stat
 type Plain = (Metric, fn(&ShardMetrics) -> u64);
 
 /// Summed over the shards.
-static SUMMED: [Plain; 26] = [
+static SUMMED: [Plain; 27] = [
     (gauge("fanfare_sockets", &[], "Open sockets of the public listener, hub connections or not."), |m| m.sockets_open),
     (counter("fanfare_sockets_accepted_total", &[], "Sockets accepted."), |m| m.accepted_total),
     (counter("fanfare_connections_resumed_total", &[], "Connections that went on with another WebSocket."), |m| {
@@ -77,6 +77,10 @@ static SUMMED: [Plain; 26] = [
     (counter("fanfare_encodings_total", &[], "Messages encoded: one per publish and hub protocol in use."), |m| {
         m.encodings_total
     }),
+    (
+        counter("fanfare_compressions_total", &[], "Messages compressed: at most one per publish and hub protocol."),
+        |m| m.compressions_total,
+    ),
     (gauge("fanfare_outbox_bytes", &[], "Bytes owed to clients that read slower than they are sent to."), |m| {
         m.outbox_bytes
     }),

@@ -133,7 +133,8 @@ for (const variant of VARIANTS) {
         const call = failure(hub.invoke('SumStream', subject));
         feed(subject, [1, 'two', 3]);
         assert.match(await call, /HubException: Failed to bind Stream message\.$/);
-        assert.equal(await hub.invoke('Echo', 'alive'), 'alive');
+        // The client sends an item when the one before has gone; what it still sends when it is stopped fails unheard.
+        for (let n = 0; n < 5; n++) assert.equal(await hub.invoke('Echo', 'alive'), 'alive');
       }));
 
     test('MirrorStream gives back each item as it comes', () =>

@@ -54,6 +54,19 @@ impl DeflateDecoder {
     ) -> InflatedFrames<'d, 'b> {
         InflatedFrames { frames: self.frames.handle_bytes(bytes), held: &mut self.held, inflater }
     }
+
+    /// Takes the next bytes of a stream whose messages nobody wants any more: nothing is inflated or kept, and from here
+    /// on all input must go this way. Returns whether the peer has said its last word: a Close, or nonsense.
+    pub fn pass_over(&mut self, bytes: &mut [u8]) -> bool {
+        self.held = Vec::new();
+        let mut frames = self.frames.handle_bytes(bytes);
+        while let Some(event) = frames.next() {
+            if let Ok(Event::Data { fin: true, .. }) = event {
+                frames.end_compressed();
+            }
+        }
+        self.is_over()
+    }
 }
 
 /// The events of one run of input; see [`DeflateDecoder::handle_bytes`].

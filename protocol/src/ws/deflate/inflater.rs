@@ -45,6 +45,11 @@ impl Inflater {
         Self { stream: Inflate::new(false, WINDOW_BITS), inflated: Vec::new(), inflated_bytes_max }
     }
 
+    /// From here on messages may inflate to so many bytes: those of another connection, say. The buffer stays as it is.
+    pub fn set_inflated_bytes_max(&mut self, inflated_bytes_max: usize) {
+        self.inflated_bytes_max = inflated_bytes_max;
+    }
+
     /// Most bytes a message may inflate to.
     #[must_use]
     pub fn inflated_bytes_max(&self) -> usize {
