@@ -5,6 +5,7 @@ compatibility.py --results DIRECTORY (--write PAGE | --check PAGE)
 A suite without results is left as the page has it, and named."""
 
 import argparse
+import difflib
 import json
 import re
 import sys
@@ -296,8 +297,7 @@ def main():
     if options.write:
         page.write_text(text)
     elif text != old:
-        ours, theirs = old.splitlines(), text.splitlines()
-        print("\n".join([f"- {line}" for line in ours if line not in theirs] + [f"+ {line}" for line in theirs if line not in ours]))
+        print("\n".join(difflib.unified_diff(old.splitlines(), text.splitlines(), "the page", "the runs", n=1, lineterm="")))
         sys.exit(f"compatibility: {page.name} says something else than the runs; --write makes it anew")
     answers = sum(text.count(f" {answer} |") for answer in (YES, NO))
     print(f"compatibility: {answers} answers" + (f"; not run, left as they were: {', '.join(left)}" if left else ""))
