@@ -184,6 +184,8 @@ catalogue! {
     spent_forgotten_total,
     /// Sockets open that speak TLS.
     tls_sockets,
+    /// Those among them whose TLS handshake has neither ended nor failed.
+    tls_handshakes_pending,
     /// TLS handshakes that ended well.
     tls_handshakes_total,
     /// Those among them that a ticket of an earlier connection made short.

@@ -73,6 +73,8 @@ type Secure = StreamOwned<ClientConnection, TcpStream>;
 fn dial(address: SocketAddr) -> TcpStream {
     let socket = TcpStream::connect(address).unwrap();
     socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    // Records of one call leave one by one.
+    socket.set_nodelay(true).unwrap();
     socket
 }
 
@@ -302,7 +304,7 @@ fn events_and_polls_with_posts_that_land_on_any_shard() {
                 let (head, _) = ask_whole(
                     &mut up,
                     &post
-                        .replace(body, &"{\"type\":6}\u{1e}".repeat(1))
+                        .replace(body, "{\"type\":6}\u{1e}")
                         .replace(&format!("Content-Length: {length}"), "Content-Length: 11"),
                 );
                 assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
@@ -411,11 +413,7 @@ fn handshakes_that_do_not_end_are_ended() {
     let mut half = dial(tls_address(&engine));
     half.write_all(b"\x16\x03\x01\x02").unwrap();
     for socket in [&mut silent, &mut half] {
-        let ended = match socket.read(&mut [0; 16]) {
-            Ok(n) => n == 0,
-            Err(error) => error.kind() == ErrorKind::ConnectionReset,
-        };
-        assert!(ended);
+        assert!(is_at_its_end(socket));
     }
     assert_eq!(failed(&engine, TlsFailure::Timeout), 2);
     drop(dial(tls_address(&engine)));
@@ -487,4 +485,160 @@ fn the_goodbye_of_tls_comes_before_the_end_of_the_socket() {
     client.stream.write_all(&close).unwrap();
     assert!(client.stream.read_to_end(&mut Vec::new()).is_ok());
     draining.join().unwrap();
+}
+
+/// The first bytes that a client says.
+fn hello(identity: &Identity) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    identity.client().write_tls(&mut bytes).unwrap();
+    bytes
+}
+
+fn is_at_its_end(socket: &mut TcpStream) -> bool {
+    match socket.read(&mut [0; 64]) {
+        Ok(n) => n == 0,
+        Err(error) => error.kind() == ErrorKind::ConnectionReset,
+    }
+}
+
+#[test]
+fn a_hello_in_records_of_one_byte_is_understood() {
+    let identity = Identity::new(&["localhost"]);
+    let engine = engine(1, &identity, Limits::default());
+    let mut client = identity.client();
+    let mut whole = Vec::new();
+    client.write_tls(&mut whole).unwrap();
+    let (header, message) = whole.split_at(5);
+    let records = message.iter().flat_map(|&byte| [header[0], header[1], header[2], 0, 1, byte]);
+    let mut socket = dial(tls_address(&engine));
+    // And those in segments of one byte, for as long as that teaches anything.
+    let records: Vec<u8> = records.collect();
+    for byte in &records[..120] {
+        socket.write_all(&[*byte]).unwrap();
+    }
+    socket.write_all(&records[120..]).unwrap();
+    let mut client = Client::over(StreamOwned::new(client, socket));
+    client.call("Echo", "x");
+    assert_eq!(client.next(), "{\"type\":3,\"invocationId\":\"c\",\"result\":\"x\"}");
+    assert_eq!(engine.metrics().total().tls_failed_total.iter().sum::<u64>(), 0);
+}
+
+/// A handshake message may have 64 KiB, and says how long it will be: nobody keeps more of it, or waits for its end.
+#[test]
+fn a_hello_that_is_too_large_is_refused_before_it_is_kept() {
+    let identity = Identity::new(&["localhost"]);
+    let engine = engine(1, &identity, Limits::default());
+    let mut socket = dial(tls_address(&engine));
+    socket.write_all(b"\x16\x03\x01\x10\x00\x01\xff\xff\xff").unwrap();
+    socket.write_all(&[0; 4_092]).unwrap();
+    assert!(is_at_its_end(&mut socket));
+    assert_eq!(failed(&engine, TlsFailure::Malformed), 1);
+    // One of a size that is allowed, in records that blow it up to six times that: 120 KB of them say 20 KB.
+    let mut socket = dial(tls_address(&engine));
+    socket.write_all(b"\x16\x03\x01\x00\x04\x01\x00\xff\x00").unwrap();
+    let records = b"\x16\x03\x01\x00\x01\x00".repeat(20_000);
+    let _ = socket.write_all(&records);
+    wait_until("a refusal", || failed(&engine, TlsFailure::Malformed) == 2);
+}
+
+#[test]
+fn a_hello_that_trickles_in_does_not_buy_time() {
+    let identity = Identity::new(&["localhost"]);
+    let engine = engine(1, &identity, Limits { head_timeout_ms: 1_000, ..Limits::default() });
+    let mut socket = dial(tls_address(&engine));
+    let hello = hello(&identity);
+    assert!(hello.len() > 150);
+    let mut sent = 0;
+    for byte in &hello {
+        if socket.write_all(&[*byte]).is_err() || failed(&engine, TlsFailure::Timeout) > 0 {
+            break;
+        }
+        sent += 1;
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    assert!(sent < hello.len(), "all of it was taken");
+    assert_eq!(failed(&engine, TlsFailure::Timeout), 1);
+}
+
+#[test]
+fn handshakes_under_way_have_a_bound() {
+    let identity = Identity::new(&["localhost"]);
+    let engine = engine(1, &identity, Limits { handshakes_pending_max: 3, ..Limits::default() });
+    let pending = || engine.metrics().total().tls_handshakes_pending;
+    let mut silent: Vec<TcpStream> = (0..3).map(|_| dial(tls_address(&engine))).collect();
+    wait_until("three of them", || pending() == 3);
+    let mut fourth = dial(tls_address(&engine));
+    assert!(is_at_its_end(&mut fourth), "the fourth is sent away");
+    let refused = || engine.metrics().total().refused_total[fanfare_engine::RefuseReason::Handshakes as usize];
+    assert_eq!(refused(), 1);
+    // Sockets without TLS are not in their way, and a place that becomes free is somebody's.
+    Client::over(dial(engine.local_addrs()[0]));
+    silent.pop();
+    wait_until("a free place", || pending() == 2);
+    let mut client = Client::over(secure(tls_address(&engine), &identity));
+    wait_until("who has shaken hands has none", || pending() == 2);
+    client.call("Echo", "x");
+    client.next();
+    assert_eq!(refused(), 1);
+}
+
+#[test]
+fn unfinished_records_of_all_clients_have_a_bound() {
+    let identity = Identity::new(&["localhost"]);
+    let engine = engine(1, &identity, Limits { partial_bytes_max: 64 << 10, ..Limits::default() });
+    let mut healthy = Client::over(secure(tls_address(&engine), &identity));
+    // A record of 16 KiB each that lacks its last byte.
+    let mut record = b"\x16\x03\x01\x40\x00\x01\x00\x3f\xfc".to_vec();
+    record.resize(5 + 0x4000 - 1, 0);
+    let sockets: Vec<TcpStream> = (0..8)
+        .map(|_| {
+            let mut socket = dial(tls_address(&engine));
+            let _ = socket.write_all(&record);
+            socket
+        })
+        .collect();
+    let overload = || engine.metrics().total().closed_total[fanfare_engine::CloseReason::Overload as usize];
+    wait_until("an end to that", || overload() >= 3);
+    drop(sockets);
+    wait_until("their ends", || engine.metrics().total().tls_handshakes_pending == 0);
+    healthy.call("Echo", "x");
+    assert_eq!(healthy.next(), "{\"type\":3,\"invocationId\":\"c\",\"result\":\"x\"}");
+}
+
+#[test]
+fn new_keys_are_taken_and_given() {
+    let identity = Identity::new(&["localhost"]);
+    let engine = engine(1, &identity, Limits::default());
+    let mut client = Client::over(secure(tls_address(&engine), &identity));
+    // The client asks for the server's new keys along with its own.
+    for round in 0..200 {
+        client.stream.conn.refresh_traffic_keys().unwrap();
+        client.call("Echo", &round.to_string());
+        assert_eq!(client.next(), format!("{{\"type\":3,\"invocationId\":\"c\",\"result\":\"{round}\"}}"));
+    }
+    // Some in a row are answered once; whoever does nothing else is sent away.
+    for _ in 0..20 {
+        client.stream.conn.refresh_traffic_keys().unwrap();
+    }
+    client.call("Echo", "x");
+    assert_eq!(client.next(), "{\"type\":3,\"invocationId\":\"c\",\"result\":\"x\"}");
+    assert_eq!(engine.metrics().total().tls_broken_total, 0);
+    for _ in 0..1_000 {
+        client.stream.conn.refresh_traffic_keys().unwrap();
+    }
+    let _ = client.stream.flush();
+    wait_until("its end", || engine.metrics().total().tls_broken_total == 1);
+}
+
+/// An end without close_notify may be somebody else's doing: what is cut is not taken for a whole.
+#[test]
+fn a_truncated_request_is_no_request() {
+    let identity = Identity::new(&["localhost"]);
+    let engine = engine(1, &identity, Limits::default());
+    let mut cut = secure(tls_address(&engine), &identity);
+    cut.write_all(b"POST /hub/negotiate HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nabc").unwrap();
+    cut.sock.shutdown(Shutdown::Write).unwrap();
+    let mut answer = Vec::new();
+    let _ = cut.read_to_end(&mut answer);
+    assert_eq!(String::from_utf8_lossy(&answer), "");
 }

@@ -136,13 +136,13 @@ impl TlsStream {
 
     /// Keeps bytes for later. `false`: there are too many.
     #[must_use]
-    pub fn keep(&mut self, bytes: &[u8]) -> bool {
+    fn keep(&mut self, bytes: &[u8]) -> bool {
         self.inbound.extend_from_slice(bytes);
         self.inbound.len() <= TLS_INBOUND_BYTES_MAX
     }
 
     /// Takes what has come, in place where that is possible; appends what it says to `plain`.
-    pub fn read(&mut self, bytes: &mut [u8], plain: &mut Vec<u8>) -> Read {
+    fn read(&mut self, bytes: &mut [u8], plain: &mut Vec<u8>) -> Read {
         if matches!(self.stage, Stage::Fresh) {
             let Ok(session) = UnbufferedServerConnection::new(self.config.clone()) else {
                 return Read { failure: Some(TlsFailure::Other), ..Read::default() };
@@ -183,7 +183,7 @@ impl TlsStream {
     }
 
     /// The handshake has failed: only what is in the rest will still be said.
-    pub fn fail(&mut self) {
+    fn fail(&mut self) {
         self.stage = Stage::Failed;
         self.inbound = Vec::new();
     }
@@ -382,6 +382,10 @@ pub struct TlsStreams {
     setup: Option<TlsSetup>,
     streams: Vec<Option<Box<TlsStream>>>,
     count: usize,
+    /// Of them those whose handshake has neither ended nor failed.
+    handshaking: usize,
+    /// Heap bytes of what they have received and not understood.
+    inbound_bytes: usize,
     /// Handshakes that came after as many as there may be in a turn.
     waiting: VecDeque<(Slot, Generation)>,
     steps_left: usize,
@@ -407,6 +411,43 @@ impl TlsStreams {
         self.count == 0
     }
 
+    /// Streams that are shaking hands, or have not begun to.
+    pub fn handshaking(&self) -> usize {
+        self.handshaking
+    }
+
+    /// Heap bytes of records that have come in part, or wait for their handshake's turn.
+    pub fn inbound_bytes(&self) -> usize {
+        self.inbound_bytes
+    }
+
+    /// Works on a stream, and keeps the books about it.
+    fn change<T>(&mut self, slot: Slot, work: impl FnOnce(&mut TlsStream) -> T) -> Option<T> {
+        let stream = self.streams.get_mut(slot.0 as usize)?.as_deref_mut()?;
+        self.handshaking -= usize::from(stream.is_handshaking());
+        self.inbound_bytes -= stream.inbound.capacity();
+        let result = work(stream);
+        self.handshaking += usize::from(stream.is_handshaking());
+        self.inbound_bytes += stream.inbound.capacity();
+        Some(result)
+    }
+
+    /// Keeps bytes of a handshake for its turn. `false`: there are too many.
+    #[must_use]
+    pub fn keep(&mut self, slot: Slot, bytes: &[u8]) -> bool {
+        self.change(slot, |stream| stream.keep(bytes)).unwrap_or(true)
+    }
+
+    /// Takes what has come, in place where that is possible; appends what it says to `plain`.
+    pub fn read(&mut self, slot: Slot, bytes: &mut [u8], plain: &mut Vec<u8>) -> Option<Read> {
+        self.change(slot, |stream| stream.read(bytes, plain))
+    }
+
+    /// The handshake has failed: only what is in the rest will still be said.
+    pub fn fail(&mut self, slot: Slot) {
+        self.change(slot, TlsStream::fail);
+    }
+
     /// Whether the socket speaks TLS.
     #[inline]
     pub fn has(&self, slot: Slot) -> bool {
@@ -420,7 +461,7 @@ impl TlsStreams {
         self.streams.get(slot.0 as usize)?.as_deref()
     }
 
-    /// The same, to change.
+    /// The same, to send with.
     pub fn get_mut(&mut self, slot: Slot) -> Option<&mut TlsStream> {
         self.streams.get_mut(slot.0 as usize)?.as_deref_mut()
     }
@@ -430,14 +471,14 @@ impl TlsStreams {
         Some((self.streams.get_mut(slot.0 as usize)?.as_deref_mut()?, &mut self.scratch))
     }
 
-    /// A socket was accepted; if its listener speaks TLS, so does it.
-    pub fn begin(&mut self, slot: Slot, listener: u8) {
-        if let Some(setup) = &self.setup
-            && setup.listeners >> listener & 1 == 1
-        {
-            let stream = Box::new(TlsStream::new(setup.config.clone()));
-            self.put(slot, stream);
-        }
+    /// A socket was accepted. Whether its listener speaks TLS: then so does the socket.
+    pub fn begin(&mut self, slot: Slot, listener: u8) -> bool {
+        let Some(setup) = self.setup.as_ref().filter(|setup| setup.listeners >> listener & 1 == 1) else {
+            return false;
+        };
+        let stream = Box::new(TlsStream::new(setup.config.clone()));
+        self.put(slot, stream);
+        true
     }
 
     /// A stream comes with its socket.
@@ -447,14 +488,18 @@ impl TlsStreams {
             self.streams.resize_with(index + 1, || None);
         }
         debug_assert!(self.streams[index].is_none());
-        self.streams[index] = Some(stream);
         self.count += 1;
+        self.handshaking += usize::from(stream.is_handshaking());
+        self.inbound_bytes += stream.inbound.capacity();
+        self.streams[index] = Some(stream);
     }
 
     /// Takes the stream away: its socket goes.
     pub fn take(&mut self, slot: Slot) -> Option<Box<TlsStream>> {
         let stream = self.streams.get_mut(slot.0 as usize)?.take()?;
         self.count -= 1;
+        self.handshaking -= usize::from(stream.is_handshaking());
+        self.inbound_bytes -= stream.inbound.capacity();
         Some(stream)
     }
 

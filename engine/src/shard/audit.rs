@@ -99,6 +99,10 @@ impl Switchboard {
         if self.counters.handshakes_pending.get() != pending as u64 {
             return Err(format!("{pending} handshakes awaited, {} counted", self.counters.handshakes_pending.get()));
         }
+        let shaking = self.slots.all().filter(|&slot| self.tls.is_handshaking(slot)).count();
+        if self.tls.handshaking() != shaking {
+            return Err(format!("{shaking} handshakes of TLS, {} counted", self.tls.handshaking()));
+        }
         if self.registry.membership_count() != memberships {
             return Err(format!("{memberships} memberships reachable, {} kept", self.registry.membership_count()));
         }
@@ -148,6 +152,8 @@ impl Switchboard {
             ("late connections", self.counters.slow_connections.get() as usize),
             ("handshakes awaited", self.counters.handshakes_pending.get() as usize),
             ("TLS connections", self.tls.len()),
+            ("handshakes of TLS", self.tls.handshaking()),
+            ("bytes of unfinished records", self.tls.inbound_bytes()),
             ("addresses of sockets", self.peers.len()),
             ("tickets", self.tickets.len()),
             ("places of users and addresses", self.shared.admission.taken()),

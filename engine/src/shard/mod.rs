@@ -256,7 +256,10 @@ impl<I: Io> Shard<I> {
         if self.phase == Phase::Stopping {
             return self.board.hang_up(slot, CloseReason::Drain);
         }
-        self.board.tls.begin(slot, listener);
+        self.board.begin_tls(slot, listener);
+        if self.board.slots.hot(slot).state == State::Closing {
+            return;
+        }
         if self.board.shared.admission.wants_addresses() {
             return self.introduce(slot);
         }
@@ -456,6 +459,7 @@ impl<I: Io> Shard<I> {
         counters.ring_completions_total.set(completions);
         counters.ring_overflows_total.set(overflows);
         counters.tls_sockets.set(self.board.tls.len() as u64);
+        counters.tls_handshakes_pending.set(self.board.tls.handshaking() as u64);
         counters.log_segments_free.set(self.board.owner.free() as u64);
         counters.log_segments_used.set((self.board.owner.open() + self.board.owner.sealed()) as u64);
     }

@@ -5,7 +5,7 @@ use crate::buf::Extent;
 use crate::conn::outbox;
 use crate::conn::slots::{Flags, State};
 use crate::conn::tls::{CannotSeal, begins_a_request, is_not_tls};
-use crate::event::{CloseReason, TlsFailure};
+use crate::event::{CloseReason, RefuseReason, TlsFailure};
 use crate::hub::asker::Asker;
 use crate::hub::switchboard::Switchboard;
 use crate::io::{Errno, GATHER_MAX, Io, Slot};
@@ -29,12 +29,32 @@ impl Switchboard {
             return self.handle_stranger(slot, bytes);
         }
         if stream.is_handshaking() && !self.tls.may_step() {
-            if self.tls.get_mut(slot).is_some_and(|stream| stream.keep(bytes)) {
-                return self.tls.wait(slot, generation);
+            if !self.tls.keep(slot, bytes) || self.tls_input_is_over() {
+                return self.hang_up(slot, CloseReason::Overload);
             }
-            return self.hang_up(slot, CloseReason::Overload);
+            return self.tls.wait(slot, generation);
         }
         self.read_records(slot, bytes);
+    }
+
+    /// Whether unfinished records of all clients weigh more than they may: as much as unfinished messages.
+    fn tls_input_is_over(&self) -> bool {
+        self.tls.inbound_bytes() > self.limits.partial_bytes_max
+    }
+
+    /// A socket was accepted by a TLS listener. It goes at once where too many are shaking hands: a handshake costs more
+    /// than anything else that a stranger can ask for.
+    pub(crate) fn begin_tls(&mut self, slot: Slot, listener: u8) {
+        if !self.tls.begin(slot, listener) {
+            return;
+        }
+        self.counters.tls_handshakes_pending.set(self.tls.handshaking() as u64);
+        let pending_max = self.limits.handshakes_pending_max;
+        if pending_max > 0 && self.shared.tls_handshakes_pending() > pending_max {
+            self.counters.refused_total[RefuseReason::Handshakes as usize].add(1);
+            self.tls.take(slot);
+            self.hang_up(slot, CloseReason::TlsHandshake);
+        }
     }
 
     /// A new turn: handshakes that had to wait make their next step.
@@ -50,9 +70,8 @@ impl Switchboard {
     fn read_records(&mut self, slot: Slot, bytes: &mut [u8]) {
         let connection = self.reference(slot);
         let mut plain = self.tls.take_plain();
-        let Some(stream) = self.tls.get_mut(slot) else { return };
-        let read = stream.read(bytes, &mut plain);
-        if !stream.rest().is_empty() {
+        let Some(read) = self.tls.read(slot, bytes, &mut plain) else { return };
+        if self.tls.has_rest(slot) {
             self.make_dirty(slot);
         }
         if read.opened {
@@ -69,6 +88,7 @@ impl Switchboard {
         match read.failure {
             Some(failure) => self.handle_tls_failure(slot, failure),
             None if read.ended => self.handle_end(slot),
+            None if self.tls_input_is_over() => self.hang_up(slot, CloseReason::Overload),
             None => {}
         }
     }
@@ -77,9 +97,7 @@ impl Switchboard {
     fn handle_stranger(&mut self, slot: Slot, bytes: &mut [u8]) {
         if !bytes.first().copied().is_some_and(begins_a_request) {
             let mut nothing = Vec::new();
-            if let Some(stream) = self.tls.get_mut(slot) {
-                stream.read(bytes, &mut nothing);
-            }
+            let _ = self.tls.read(slot, bytes, &mut nothing);
             return self.handle_tls_failure(slot, TlsFailure::NotTls);
         }
         self.counters.tls_failed_total[TlsFailure::NotTls as usize].add(1);
@@ -92,12 +110,11 @@ impl Switchboard {
     /// The client's records make no sense. In a handshake it is told by an alert. Later it is lost, like one whose socket
     /// broke: who made up the bytes is not known, and a connection that can be resumed may be.
     fn handle_tls_failure(&mut self, slot: Slot, failure: TlsFailure) {
-        let Some(stream) = self.tls.get_mut(slot) else { return };
-        if !stream.is_handshaking() {
+        if !self.tls.is_handshaking(slot) {
             self.counters.tls_broken_total.add(1);
             return self.hang_up(slot, CloseReason::Lost);
         }
-        stream.fail();
+        self.tls.fail(slot);
         self.counters.tls_failed_total[failure as usize].add(1);
         self.fail(slot, CloseReason::TlsHandshake, CloseCode::NORMAL);
     }
