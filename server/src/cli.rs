@@ -70,6 +70,12 @@ pub(crate) struct DevArgs {
     /// Threads that serve clients, each with its own ring [default: one per core]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=SHARDS_MAX))]
     pub shards: Option<u8>,
+    /// Port for clients that speak TLS, on loopback as well; 0 takes a free one
+    #[arg(long, value_name = "PORT", group = "tls", requires_all = ["tls_cert_files", "tls_key_files"])]
+    pub tls_port: Option<u16>,
+    /// What it proves this server's name with
+    #[command(flatten)]
+    pub tls_files: TlsFileArgs,
 }
 
 /// Largest number of shards one process takes, as in the engine.
@@ -162,15 +168,23 @@ pub(crate) struct ServeArgs {
 #[derive(Args, Debug)]
 pub(crate) struct TlsArgs {
     /// Address for clients that speak TLS, as IP:PORT; may be repeated
-    #[arg(long = "tls-listen", value_name = "ADDR", num_args = 1.., value_parser = parse_address,
-          requires_all = ["cert_files", "key_files"])]
+    #[arg(long = "tls-listen", value_name = "ADDR", num_args = 1.., value_parser = parse_address, group = "tls",
+          requires_all = ["tls_cert_files", "tls_key_files"])]
     pub addresses: Vec<SocketAddr>,
+    /// What they prove this server's name with
+    #[command(flatten)]
+    pub files: TlsFileArgs,
+}
+
+/// Arguments about what a server that speaks TLS proves its name with.
+#[derive(Args, Debug)]
+pub(crate) struct TlsFileArgs {
     /// File with a certificate chain in PEM, the server's own first; may be repeated: a client gets the first one that is
     /// good for the name it asks for, or the first of all
-    #[arg(long = "tls-cert-file", id = "cert_files", value_name = "FILE", requires = "addresses")]
+    #[arg(long = "tls-cert-file", id = "tls_cert_files", value_name = "FILE", requires = "tls")]
     pub cert_files: Vec<PathBuf>,
     /// File with the private key of the certificate in the same place, in PEM
-    #[arg(long = "tls-key-file", id = "key_files", value_name = "FILE", requires = "addresses")]
+    #[arg(long = "tls-key-file", id = "tls_key_files", value_name = "FILE", requires = "tls")]
     pub key_files: Vec<PathBuf>,
 }
 

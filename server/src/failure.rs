@@ -83,6 +83,10 @@ pub(crate) enum Code {
     Throttled = 4113,
     /// Clients were closed because a message of theirs did not end in time.
     Unfinished = 4114,
+    /// Clients spoke something else where they must speak TLS.
+    NotTls = 4120,
+    /// Clients ended their TLS handshake: mostly they do not trust the certificate.
+    TlsRefused = 4121,
 }
 
 impl Code {

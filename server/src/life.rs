@@ -93,8 +93,8 @@ async fn serve(settings: Settings, verb: &mut dyn Verb) -> Result<End, Failure> 
     if let Some((watched, tokens)) = node.take_watched() {
         rt::spawn(keyring::watch(watched, tokens, keys_asked));
     }
-    if let Some((seen, certificates)) = node.take_tls_seen() {
-        rt::spawn(tls_files::watch(node.settings().tls_files.clone(), seen, certificates, tls_asked));
+    if let Some(watched) = node.take_tls_watched() {
+        rt::spawn(tls_files::watch(node.settings().tls_files.clone(), watched, tls_asked));
     }
     rt::spawn(refusals::watch(Arc::clone(&node)));
     verb.ready(&node, admin, &wishes);

@@ -13,12 +13,11 @@ use fanfare_engine::{
 use serde_json::{Value, json};
 
 use crate::failure::Failure;
-use crate::file_watch::FileWatch;
 use crate::keyring::{TokenSettings, Watched};
 use crate::public::{Public, UserByQuery};
 use crate::relay::Relay;
 use crate::slow_log::SlowLog;
-use crate::tls_files::TlsFiles;
+use crate::tls_files::{self, TlsFiles};
 
 /// Where a node is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -143,8 +142,9 @@ pub(crate) struct Node {
     settings: Settings,
     door: Option<Door>,
     certificates: Option<Certificates>,
+    tls_reloads: Arc<tls_files::Reloads>,
     /// Taken by whoever watches them.
-    tls_seen: Mutex<Option<FileWatch>>,
+    tls_watched: Mutex<Option<tls_files::Watched>>,
     started: Instant,
 }
 
@@ -175,8 +175,11 @@ pub(crate) fn start(settings: Settings) -> Result<(Engine, Node), Failure> {
     let door = settings.tokens.as_ref().map(Door::open).transpose()?;
     let tokens = door.as_ref().map(|door| &door.tokens);
     let with_tls = !settings.tls_listen.is_empty();
-    let tls_seen = with_tls.then(|| settings.tls_files.watch());
+    let seen = settings.tls_files.watch();
     let certificates = with_tls.then(|| settings.tls_files.load()).transpose()?;
+    let tls_reloads = Arc::new(tls_files::Reloads::default());
+    let watch = |certificates| tls_files::Watched { seen, certificates, reloads: Arc::clone(&tls_reloads) };
+    let tls_watched = Mutex::new(certificates.clone().map(watch));
     let builder = builder(&settings, &phase, tokens, certificates.clone());
     let engine = builder.start().map_err(|error| Failure::of_engine(&error.to_string()))?;
     let node = Node {
@@ -187,7 +190,8 @@ pub(crate) fn start(settings: Settings) -> Result<(Engine, Node), Failure> {
         settings,
         door,
         certificates,
-        tls_seen: Mutex::new(tls_seen),
+        tls_reloads,
+        tls_watched,
         started: Instant::now(),
     };
     Ok((engine, node))
@@ -220,9 +224,13 @@ impl Node {
     }
 
     /// Their files, for whoever watches them, once.
-    pub(crate) fn take_tls_seen(&self) -> Option<(FileWatch, Certificates)> {
-        let seen = self.tls_seen.lock().unwrap_or_else(PoisonError::into_inner).take()?;
-        Some((seen, self.certificates.clone()?))
+    pub(crate) fn take_tls_watched(&self) -> Option<tls_files::Watched> {
+        self.tls_watched.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// How often they were read again, by what came of it.
+    pub(crate) fn tls_reloads(&self) -> [(&'static str, u64); 2] {
+        self.tls_reloads.by_result()
     }
 
     /// The port that the demo pages connect to.

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use fanfare_engine::auth::{Algorithm, Audience, ClaimPath, TokenRules};
 use fanfare_engine::{CoreSet, Limits, Origins, SlowPolicy, Transports, UplinkOver};
 
-use crate::cli::{AuthArgs, Carrier, LimitArgs, Over, SecretAlgorithm, ServeArgs, SlowArg, Switch, TlsArgs, distinct};
+use crate::cli::{AuthArgs, Carrier, LimitArgs, Over, SecretAlgorithm, ServeArgs, SlowArg, Switch, distinct};
 use crate::control::rt::Sender;
 use crate::failure::{Code, Failure};
 use crate::keyring::{Anonymous, KeyFiles, TokenSettings};
@@ -26,7 +26,7 @@ pub(crate) fn run(args: &ServeArgs, started: Instant) -> Result<ExitCode, Failur
     let settings = Settings {
         listen: plain_addresses(args),
         tls_listen: args.tls.addresses.clone(),
-        tls_files: tls_files(&args.tls)?,
+        tls_files: TlsFiles::named(&args.tls.files)?,
         admin: args.admin,
         hubs: distinct(&args.hubs)?,
         shards: args.shards,
@@ -64,16 +64,6 @@ fn plain_addresses(args: &ServeArgs) -> Vec<SocketAddr> {
         return vec![SocketAddr::from((Ipv4Addr::UNSPECIFIED, PORT))];
     }
     args.listen.clone()
-}
-
-/// Each certificate with the key in the same place.
-fn tls_files(args: &TlsArgs) -> Result<TlsFiles, Failure> {
-    let (certificates, keys) = (args.cert_files.len(), args.key_files.len());
-    if certificates != keys {
-        return Err(Failure::new(Code::Missing, "each `--tls-cert-file` needs a `--tls-key-file`")
-            .fact("given", format!("{certificates} certificate files, {keys} key files")));
-    }
-    Ok(TlsFiles { pairs: args.cert_files.iter().cloned().zip(args.key_files.iter().cloned()).collect() })
 }
 
 /// The engine's limits, where a flag does not say otherwise.

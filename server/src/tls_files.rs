@@ -2,11 +2,12 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use fanfare_engine::{CertificateError, Certificates};
 
+use crate::cli::TlsFileArgs;
 use crate::control::rt;
 use crate::failure::{Code, Failure};
 use crate::file_watch::{FileWatch, LOOK_PERIOD, read_at_most};
@@ -26,18 +27,54 @@ pub(crate) struct TlsFiles {
 
 type Pem = (Vec<u8>, Vec<u8>);
 
+/// How often changed certificates were read again, since the start.
+#[derive(Debug, Default)]
+pub(crate) struct Reloads {
+    taken: AtomicU64,
+    kept: AtomicU64,
+}
+
+impl Reloads {
+    /// By what came of it: new ones were taken, or the old ones kept.
+    pub(crate) fn by_result(&self) -> [(&'static str, u64); 2] {
+        [("taken", self.taken.load(Ordering::Relaxed)), ("kept", self.kept.load(Ordering::Relaxed))]
+    }
+}
+
 impl TlsFiles {
+    /// Each certificate with the key in the same place.
+    ///
+    /// # Errors
+    /// [`Code::Missing`] if there are more of one than of the other.
+    pub(crate) fn named(args: &TlsFileArgs) -> Result<TlsFiles, Failure> {
+        let (certificates, keys) = (args.cert_files.len(), args.key_files.len());
+        if certificates != keys {
+            return Err(Failure::new(Code::Missing, "each `--tls-cert-file` needs a `--tls-key-file`")
+                .fact("given", format!("{certificates} certificate files, {keys} key files"))
+                .fix("name as many of one as of the other, in the same order"));
+        }
+        Ok(TlsFiles { pairs: args.cert_files.iter().cloned().zip(args.key_files.iter().cloned()).collect() })
+    }
+
     /// Reads all files, and sees to it that they can be used.
     fn read(&self) -> Result<Vec<Pem>, Failure> {
         let read_pair = |(chain_path, key_path): &(PathBuf, PathBuf)| {
-            let chain = read_at_most(chain_path, FILE_BYTES_MAX).map_err(|error| unusable(chain_path, &error))?;
-            let key = read_at_most(key_path, FILE_BYTES_MAX).map_err(|error| unusable(key_path, &error))?;
+            let [chain, key] = [chain_path, key_path].map(|path| {
+                let bytes = read_at_most(path, FILE_BYTES_MAX).map_err(|error| unusable(path, &error));
+                bytes.map_err(|failure| failure.fix("name a file of PEM text that this user may read"))
+            });
+            let (chain, key) = (chain?, key?);
             Certificates::from_pem(&chain, &key).map_err(|error| match error {
-                CertificateError::NoKey(_) => unusable(key_path, &error),
+                CertificateError::NoKey(_) => unusable(key_path, &error)
+                    .fix("name the file with the certificate's private key; it begins -----BEGIN PRIVATE KEY-----"),
                 CertificateError::KeyMismatch => unusable(key_path, &error)
                     .fact("chain", chain_path.display().to_string())
                     .fix("name chain and key of one certificate, in the same order"),
-                _ => unusable(chain_path, &error),
+                CertificateError::NoCertificate(_) => unusable(chain_path, &error)
+                    .fix("name the file with the certificate and its issuers'; it begins -----BEGIN CERTIFICATE-----"),
+                _ => unusable(chain_path, &error)
+                    .fact("key", key_path.display().to_string())
+                    .fix("use an X.509 certificate with a key of RSA, ECDSA (P-256, P-384) or Ed25519"),
             })?;
             Ok((chain, key))
         };
@@ -69,9 +106,20 @@ fn borrowed(pairs: &[Pem]) -> Vec<(&[u8], &[u8])> {
     pairs.iter().map(|(chain, key)| (&chain[..], &key[..])).collect()
 }
 
+/// Certificates in force, what was last seen of their files, and the books about that.
+pub(crate) struct Watched {
+    /// To be made before the files are read first.
+    pub(crate) seen: FileWatch,
+    /// What TLS listeners use.
+    pub(crate) certificates: Certificates,
+    /// Counted here.
+    pub(crate) reloads: Arc<Reloads>,
+}
+
 /// Puts changed certificates in force, for as long as the server runs. `asked` is set by whoever wants the files read
 /// again whether they have changed or not; that is seen within a period.
-pub(crate) async fn watch(files: TlsFiles, mut seen: FileWatch, certificates: Certificates, asked: Arc<AtomicBool>) {
+pub(crate) async fn watch(files: TlsFiles, watched: Watched, asked: Arc<AtomicBool>) {
+    let Watched { mut seen, certificates, reloads } = watched;
     loop {
         rt::sleep(LOOK_PERIOD).await;
         if asked.swap(false, Ordering::Relaxed) {
@@ -81,10 +129,14 @@ pub(crate) async fn watch(files: TlsFiles, mut seen: FileWatch, certificates: Ce
         }
         match files.reload(&certificates) {
             Ok(()) => {
+                reloads.taken.fetch_add(1, Ordering::Relaxed);
                 log(&format!("tls   {}, read again", summary(&files, &certificates)));
                 warn_if_ending(&certificates);
             }
-            Err(failure) => log(&kept(&failure).to_string()),
+            Err(failure) => {
+                reloads.kept.fetch_add(1, Ordering::Relaxed);
+                log(&kept(&failure).to_string());
+            }
         }
     }
 }
