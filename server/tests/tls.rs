@@ -150,7 +150,7 @@ fn clients_come_in_over_tls_and_certificates_change_under_them() {
         metric(&server, "fanfare_tls_certificate_end_seconds"),
         "fanfare_tls_certificate_end_seconds 4007836800"
     );
-    let notice = server.process.line("FF4120");
+    let notice = server.process.heard("FF4120");
     assert!(notice.contains("1 sockets were closed: they spoke no TLS"), "{notice}");
     for (reason, count) in [("not_tls", 1), ("alert", 1), ("malformed", 0)] {
         let line = format!("fanfare_tls_handshake_failures_total{{reason=\"{reason}\"}} {count}");

@@ -72,6 +72,15 @@ impl Fanfare {
         line.unwrap_or_else(|| panic!("no line with `{part}`; seen so far: {:#?}", self.seen)).clone()
     }
 
+    /// The same, or the next one that comes.
+    #[track_caller]
+    pub(crate) fn heard(&mut self, part: &str) -> String {
+        match self.seen.iter().find(|line| line.contains(part)) {
+            Some(line) => line.clone(),
+            None => self.line(part),
+        }
+    }
+
     /// Everything it said until it ended, and how it ended.
     #[track_caller]
     pub(crate) fn end(mut self) -> (ExitStatus, String) {
