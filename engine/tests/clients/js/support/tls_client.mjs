@@ -25,11 +25,11 @@ const CASES = {
 
   'a broadcast reaches everybody': async (variant) => {
     const hubs = Array.from({ length: 3 }, () => build(testhub, variant));
-    const inboxes = hubs.map((hub) => new Inbox(hub, 'Message'));
+    const inboxes = hubs.map((hub) => new Inbox(hub, 'Broadcast'));
     await withConnections(hubs, async (first) => {
       const texts = Array.from({ length: 20 }, (_, n) => `${n} ${'y'.repeat(n * 100)}`);
       for (const text of texts) await first.invoke('BroadcastAll', text);
-      for (const inbox of inboxes) assert.deepEqual((await inbox.take(texts.length, LIMIT_MS)).map(([text]) => text), texts);
+      for (const inbox of inboxes) assert.deepEqual((await inbox.take(texts.length, LIMIT_MS)).map(([, text]) => text), texts);
     });
   },
 
