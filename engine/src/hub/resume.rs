@@ -11,10 +11,10 @@
 //!                             +--- Ack: forgotten
 //! ```
 //!
-//! Runs are kept whole: of one that holds several messages nothing is forgotten before all are acknowledged. What is then
-//! sent twice carries numbers that the client has seen, and drops (spec 7.2).
+//! A run holds any number of messages: what waits for room in the window is one run, as long as it is. An acknowledgement
+//! in its middle is looked for in its frames, so that the window keeps what the client may not have, and no more.
 
-use crate::buf::segment::Holdings;
+use crate::buf::segment::{Holdings, Logs};
 use crate::buf::{Extent, SegmentId};
 use crate::conn::outbox;
 use crate::conn::slots::{Flags, State};
@@ -27,6 +27,7 @@ use fanfare_protocol::error::CloseCode;
 use fanfare_protocol::hub::message::Message;
 use fanfare_protocol::hub::session::{Session, Tick, ticks_from_ms};
 use fanfare_protocol::negotiate::Transport;
+use fanfare_protocol::ws::boundaries::Boundaries;
 use std::collections::VecDeque;
 
 /// The class of runs that are not numbered: handshakes, pings, closes, acknowledgements.
@@ -84,7 +85,7 @@ impl Window {
     }
 
     /// The client has everything up to this number. What it cannot have yet is taken for what it can.
-    fn forget_up_to(&mut self, holdings: &mut Holdings, number: u64) {
+    fn forget_up_to(&mut self, logs: &Logs, holdings: &mut Holdings, number: u64) {
         let number = number.min(self.sent);
         while let Some((runs, messages)) = self.first_whole() {
             if self.forgotten + messages > number {
@@ -96,6 +97,28 @@ impl Window {
                 holdings.release(run.segment);
             }
         }
+        if number > self.forgotten {
+            self.forget_first(logs, holdings, number - self.forgotten);
+        }
+    }
+
+    /// The same for so many messages, fewer than up to the next run that begins with one.
+    fn forget_first(&mut self, logs: &Logs, holdings: &mut Holdings, messages: u64) {
+        let mut frames = Boundaries::new();
+        let mut passed = 0;
+        while passed < messages {
+            let Some(run) = self.kept.front_mut() else { return };
+            let (ended, bytes) = frames.pass(logs.bytes(*run), messages - passed);
+            passed += ended;
+            self.kept_bytes -= bytes;
+            run.advance(bytes as u32);
+            run.count -= ended as u16;
+            if run.is_empty() {
+                holdings.release(run.segment);
+                self.kept.pop_front();
+            }
+        }
+        self.forgotten += passed;
     }
 
     /// Runs at the front that end with a message, and the messages in them.
@@ -110,11 +133,11 @@ impl Window {
         None
     }
 
-    fn hear(&mut self, holdings: &mut Holdings, message: &Message<'_>) -> Heard {
+    fn hear(&mut self, logs: &Logs, holdings: &mut Holdings, message: &Message<'_>) -> Heard {
         self.begun = true;
         match *message {
             Message::Ack { sequence_id } => {
-                self.forget_up_to(holdings, sequence_id);
+                self.forget_up_to(logs, holdings, sequence_id);
                 Heard::Done
             }
             // Numbers begin at 1; the client goes on with one that we have had, or with the next.
@@ -247,7 +270,7 @@ impl Switchboard {
         }
         let Some(window) = self.windows.get_mut(&slot) else { return true };
         let held = window.kept_bytes;
-        let heard = window.hear(&mut self.holdings, message);
+        let heard = window.hear(&self.logs, &mut self.holdings, message);
         let waits = self.slots.hot(slot).flags.has(Flags::POLL_OUT_ARMED);
         let freed = self.windows.get(&slot).is_some_and(|window| window.kept_bytes < held);
         if waits || freed {
@@ -356,29 +379,55 @@ impl Switchboard {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::buf::segment::{Logs, SEGMENT_BYTES};
+    use crate::buf::log::Log;
+    use crate::buf::segment::SEGMENT_BYTES;
+    use fanfare_protocol::cursor::Sink;
     use fanfare_protocol::hub::message::Message;
+    use fanfare_protocol::ws::{DataKind, encode};
 
-    fn run(offset: u32, count: u16, flags: u8) -> Extent {
-        Extent { segment: SegmentId::new(0, 0), offset, len: 10, count, flags, ..Extent::default() }
-    }
-
+    /// What is acknowledged is forgotten to the message, however messages lie in runs.
     #[test]
-    fn what_is_acknowledged_is_forgotten_in_whole_messages_and_whole_runs() {
-        let logs = Logs::new(1, 4 * SEGMENT_BYTES).expect("a log");
+    fn what_is_acknowledged_is_forgotten() {
+        let logs = Logs::new(1, 8 * SEGMENT_BYTES).expect("a log");
+        let mut owner = logs.owner(0).expect("the only one");
         let mut holdings = Holdings::new(0, &logs);
-        let mut window = Window::new(Tick(0));
-        window.keep(&mut holdings, run(0, 2, 0));
-        // A message in two pieces, the second with another one behind it.
-        window.keep(&mut holdings, run(10, 0, Extent::CONTINUES));
-        window.keep(&mut holdings, run(20, 2, 0));
-        window.keep(&mut holdings, run(30, 1, 0));
-        assert_eq!((window.sent, window.kept_bytes), (5, 40));
-        for (number, forgotten, kept) in [(1, 0, 4), (2, 2, 3), (3, 2, 3), (4, 4, 1), (4, 4, 1), (99, 5, 0)] {
-            window.forget_up_to(&mut holdings, number);
-            assert_eq!((window.forgotten, window.kept.len()), (forgotten, kept), "after Ack {number}");
+        let mut log = Log::new();
+        // The third one lies in several segments, and so does the sixth, behind others.
+        let lengths = [10, 5_000, 400_000, 30, 40, 300_000, 50, 0];
+        let mut bytes_up_to = vec![0];
+        let mut joined: Vec<Extent> = Vec::new();
+        for length in lengths {
+            let framed_len = encode::message_len(length);
+            let runs = log.append(&mut owner, framed_len, 0, |sink| {
+                let mut writer = encode::MessageWriter::new(sink, DataKind::Binary, length);
+                writer.put(&vec![7; length]);
+                writer.finish();
+            });
+            for run in runs.expect("room").iter() {
+                if !joined.last_mut().is_some_and(|last| last.merge(run)) {
+                    joined.push(*run);
+                }
+            }
+            bytes_up_to.push(bytes_up_to.last().unwrap() + framed_len);
         }
-        assert_eq!((window.kept_bytes, holdings.total()), (0, 0));
+        let all = *bytes_up_to.last().unwrap();
+        for first in 0..=lengths.len() as u64 {
+            for second in first..=lengths.len() as u64 + 1 {
+                let mut window = Window::new(Tick(0));
+                joined.iter().for_each(|&run| window.keep(&mut holdings, run));
+                assert_eq!((window.sent, window.kept_bytes), (lengths.len() as u64, all));
+                for number in [first, second] {
+                    window.forget_up_to(&logs, &mut holdings, number);
+                    let number = number.min(lengths.len() as u64);
+                    assert_eq!((window.forgotten, window.kept_bytes), (number, all - bytes_up_to[number as usize]));
+                    let kept: usize = window.kept.iter().map(|run| run.len as usize).sum();
+                    let messages: u64 = window.kept.iter().map(|run| u64::from(run.count)).sum();
+                    assert_eq!((kept, number + messages), (window.kept_bytes, lengths.len() as u64));
+                }
+                window.clear(&mut holdings);
+                assert_eq!(holdings.total(), 0);
+            }
+        }
     }
 
     #[test]
@@ -387,7 +436,7 @@ mod tests {
         let mut holdings = Holdings::new(0, &logs);
         let mut window = Window::new(Tick(0));
         let cancel = Message::CancelInvocation { invocation_id: "1".into() };
-        let mut hear = |message: &Message<'_>| window.hear(&mut holdings, message);
+        let mut hear = |message: &Message<'_>| window.hear(&logs, &mut holdings, message);
         assert_eq!(hear(&Message::Ping), Heard::New);
         assert_eq!(hear(&cancel), Heard::New);
         assert_eq!(hear(&cancel), Heard::New);
@@ -400,10 +449,10 @@ mod tests {
         assert!(window.heard == 3 && window.owes_ack);
         // Ours was lost with the last carrier: what is sent again up to the last number is acknowledged again.
         window.owes_ack = false;
-        window.hear(&mut holdings, &Message::Sequence { sequence_id: 2 });
-        assert_eq!(window.hear(&mut holdings, &cancel), Heard::Done);
+        window.hear(&logs, &mut holdings, &Message::Sequence { sequence_id: 2 });
+        assert_eq!(window.hear(&logs, &mut holdings, &cancel), Heard::Done);
         assert!(!window.owes_ack);
-        assert_eq!(window.hear(&mut holdings, &cancel), Heard::Done);
+        assert_eq!(window.hear(&logs, &mut holdings, &cancel), Heard::Done);
         assert!(window.owes_ack);
     }
 }
