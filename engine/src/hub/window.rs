@@ -1,14 +1,14 @@
 //! What a connection that may be resumed keeps: messages that the client has not acknowledged, and both sides' numbers
 //! (spec 7.2 to 7.4).
 //!
-//! A run may hold several messages, of which some are acknowledged: it is cut between two, where WebSocket's frames say
-//! that a message ends. Only messages in several runs are kept until their runs are acknowledged whole: what is then sent
-//! twice carries numbers that the client has seen, and drops (spec 7.2).
+//! A run holds any number of messages: what waits for room is one run, as long as it is. An acknowledgement in its middle,
+//! or a limit, is looked for in its frames, so that what the client may not have is kept, and no more.
 
 use crate::buf::segment::{Holdings, Logs};
 use crate::buf::{Extent, SegmentId};
 use fanfare_protocol::hub::message::Message;
 use fanfare_protocol::hub::session::Tick;
+use fanfare_protocol::ws::boundaries::Boundaries;
 use std::collections::VecDeque;
 
 /// Both directions of a connection that may change its carrier.
@@ -71,21 +71,28 @@ impl Window {
                 holdings.release(run.segment);
             }
         }
-        self.cut_first(logs, number);
+        if number > self.forgotten {
+            self.forget_first(logs, holdings, number - self.forgotten);
+        }
     }
 
-    /// Forgets the messages up to this number that the first run begins with, if it holds others behind them.
-    fn cut_first(&mut self, logs: &Logs, number: u64) {
-        let messages = number.saturating_sub(self.forgotten);
-        let Some(run) = self.kept.front_mut().filter(|run| messages > 0 && messages <= u64::from(run.count)) else {
-            return;
-        };
-        let end = message_ends(logs.bytes(*run)).nth(messages as usize - 1);
-        let Some(cut) = end.filter(|&end| end < run.len) else { return };
-        run.advance(cut);
-        run.count -= messages as u16;
-        self.kept_bytes -= cut as usize;
-        self.forgotten += messages;
+    /// The same for so many messages, fewer than up to the next run that begins with one.
+    fn forget_first(&mut self, logs: &Logs, holdings: &mut Holdings, messages: u64) {
+        let mut frames = Boundaries::new();
+        let mut passed = 0;
+        while passed < messages {
+            let Some(run) = self.kept.front_mut() else { return };
+            let (ended, bytes) = frames.pass(logs.bytes(*run), messages - passed);
+            passed += ended;
+            self.kept_bytes -= bytes;
+            run.advance(bytes as u32);
+            run.count -= ended as u16;
+            if run.is_empty() {
+                holdings.release(run.segment);
+                self.kept.pop_front();
+            }
+        }
+        self.forgotten += passed;
     }
 
     /// Runs at the front that end with a message, and the messages in them.
@@ -143,34 +150,22 @@ impl Window {
     }
 }
 
-/// Where each WebSocket message of `frames` ends that ends in there; `frames` begin with one, and are not masked.
-fn message_ends(frames: &[u8]) -> impl Iterator<Item = u32> {
-    let mut at = 0_usize;
-    std::iter::from_fn(move || {
-        loop {
-            let &[first, second, ref rest @ ..] = frames.get(at..)? else { return None };
-            let (head_len, payload_len) = match second {
-                127 => (10, u64::from_be_bytes(*rest.first_chunk()?)),
-                126 => (4, u64::from(u16::from_be_bytes(*rest.first_chunk()?))),
-                len => (2, u64::from(len)),
-            };
-            at = at.checked_add(head_len)?.checked_add(payload_len.try_into().ok()?)?;
-            if first & 0x80 != 0 {
-                return u32::try_from(at).ok().filter(|&end| end as usize <= frames.len());
-            }
-        }
-    })
-}
-
 /// The messages that `run` begins with, up to the first that goes beyond `room` bytes. `run` begins with a message.
 pub(super) fn within(logs: &Logs, run: Extent, room: usize) -> Extent {
     if run.len as usize <= room {
         return run;
     }
-    match (1..run.count).zip(message_ends(logs.bytes(run))).find(|&(_, end)| end as usize > room) {
-        Some((count, len)) => Extent { len, count, flags: run.flags & !Extent::CONTINUES, ..run },
-        None => run,
+    let mut frames = Boundaries::new();
+    let mut bytes = logs.bytes(run);
+    for count in 1..run.count {
+        let (_, used) = frames.pass(bytes, 1);
+        bytes = &bytes[used..];
+        let len = run.len - bytes.len() as u32;
+        if len as usize > room {
+            return Extent { len, count, flags: run.flags & !Extent::CONTINUES, ..run };
+        }
     }
+    run
 }
 
 #[cfg(test)]
@@ -179,7 +174,7 @@ mod tests {
     use crate::buf::Log;
     use crate::buf::segment::{SEGMENT_BYTES, SegmentOwner};
     use fanfare_protocol::cursor::Sink as _;
-    use fanfare_protocol::hub::message::Message;
+    use fanfare_protocol::ws::{DataKind, encode};
 
     /// A frame of ten bytes, which may be the last of its message.
     fn frame(first_byte: u8) -> Vec<u8> {
@@ -191,62 +186,48 @@ mod tests {
         Log::new().append(owner, frames.len(), 0, |writer| writer.put(frames)).expect("room")[0]
     }
 
+    /// What is acknowledged is forgotten to the message, however messages lie in runs.
     #[test]
-    fn what_is_acknowledged_is_forgotten_message_by_message() {
+    fn what_is_acknowledged_is_forgotten() {
         let logs = Logs::new(1, 8 * SEGMENT_BYTES).expect("a log");
-        let mut owner = logs.owner(0).expect("its owner");
+        let mut owner = logs.owner(0).expect("the only one");
         let mut holdings = Holdings::new(0, &logs);
-        let mut window = Window::new(Tick(0));
-        // Three messages in a run, the second of two frames.
-        let run = written(&mut owner, &[frame(0x81), frame(0x01), frame(0x80), frame(0x82)].concat());
-        window.keep(&mut holdings, Extent { count: 3, ..run });
-        // A message in two runs, the second with another one behind it.
-        let run = written(&mut owner, &[frame(0x01), frame(0x80), frame(0x81)].concat());
-        window.keep(&mut holdings, Extent { len: 15, count: 0, flags: Extent::CONTINUES, ..run });
-        window.keep(&mut holdings, Extent { offset: run.offset + 15, len: 15, count: 2, ..run });
-        let run = written(&mut owner, &frame(0x81));
-        window.keep(&mut holdings, run);
-        assert_eq!((window.sent, window.kept_bytes), (6, 80));
-        for (number, forgotten, kept, kept_bytes) in [
-            (0, 0, 4, 80),
-            (1, 1, 4, 70),
-            (2, 2, 4, 50),
-            (1, 2, 4, 50),
-            (3, 3, 3, 40),
-            // The end of the fourth is in the run behind, which is kept whole.
-            (4, 3, 3, 40),
-            (5, 5, 1, 10),
-            (99, 6, 0, 0),
-        ] {
-            window.forget_up_to(&logs, &mut holdings, number);
-            let now = (window.forgotten, window.kept.len(), window.kept_bytes);
-            assert_eq!(now, (forgotten, kept, kept_bytes), "after Ack {number}");
-        }
-        assert_eq!(holdings.total(), 0);
-    }
-
-    #[test]
-    fn messages_end_with_their_last_frames() {
-        let frames = |payloads: &[(u8, usize)]| {
-            let mut bytes = Vec::new();
-            for &(first_byte, len) in payloads {
-                match len {
-                    0..126 => bytes.extend([first_byte, len as u8]),
-                    126..65_536 => bytes.extend([&[first_byte, 126][..], &(len as u16).to_be_bytes()].concat()),
-                    _ => bytes.extend([&[first_byte, 127][..], &(len as u64).to_be_bytes()].concat()),
+        let mut log = Log::new();
+        // The third one lies in several segments, and so does the sixth, behind others.
+        let lengths = [10, 5_000, 400_000, 30, 40, 300_000, 50, 0];
+        let mut bytes_up_to = vec![0];
+        let mut joined: Vec<Extent> = Vec::new();
+        for length in lengths {
+            let framed_len = encode::message_len(length);
+            let runs = log.append(&mut owner, framed_len, 0, |sink| {
+                let mut writer = encode::MessageWriter::new(sink, DataKind::Binary, length);
+                writer.put(&vec![7; length]);
+                writer.finish();
+            });
+            for run in runs.expect("room").iter() {
+                if !joined.last_mut().is_some_and(|last| last.merge(run)) {
+                    joined.push(*run);
                 }
-                bytes.resize(bytes.len() + len, 0x80);
             }
-            bytes
-        };
-        let bytes = frames(&[(0x81, 125), (0x01, 126), (0x00, 65_536), (0x80, 0), (0xc2, 300)]);
-        let ends = [127, 127 + 130 + 65_546 + 2, bytes.len() as u32];
-        assert_eq!(message_ends(&bytes).collect::<Vec<_>>(), ends);
-        for cut in [0, 1, 2, 126] {
-            assert_eq!(message_ends(&bytes[..cut]).next(), None);
+            bytes_up_to.push(bytes_up_to.last().unwrap() + framed_len);
         }
-        for cut in [127, 128, 129, 130, 131, 300, ends[1] as usize - 1] {
-            assert_eq!(message_ends(&bytes[..cut]).collect::<Vec<_>>(), ends[..1]);
+        let all = *bytes_up_to.last().unwrap();
+        for first in 0..=lengths.len() as u64 {
+            for second in first..=lengths.len() as u64 + 1 {
+                let mut window = Window::new(Tick(0));
+                joined.iter().for_each(|&run| window.keep(&mut holdings, run));
+                assert_eq!((window.sent, window.kept_bytes), (lengths.len() as u64, all));
+                for number in [first, second] {
+                    window.forget_up_to(&logs, &mut holdings, number);
+                    let number = number.min(lengths.len() as u64);
+                    assert_eq!((window.forgotten, window.kept_bytes), (number, all - bytes_up_to[number as usize]));
+                    let kept: usize = window.kept.iter().map(|run| run.len as usize).sum();
+                    let messages: u64 = window.kept.iter().map(|run| u64::from(run.count)).sum();
+                    assert_eq!((kept, number + messages), (window.kept_bytes, lengths.len() as u64));
+                }
+                window.clear(&mut holdings);
+                assert_eq!(holdings.total(), 0);
+            }
         }
     }
 

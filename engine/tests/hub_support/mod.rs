@@ -49,6 +49,11 @@ impl Client {
         Self { stream, decoder: Decoder::new(Role::Client), pending: String::new(), ended: false }
     }
 
+    /// Its socket. What it has read and not returned is gone.
+    pub(crate) fn into_stream(self) -> TcpStream {
+        self.stream
+    }
+
     /// These hub messages in one frame.
     pub(crate) fn send(&mut self, messages: &[&str]) {
         let bytes: String = messages.iter().flat_map(|message| [message, "\u{1e}"]).collect();
