@@ -237,8 +237,8 @@ pub const TLS_REST_BYTES_MAX: usize = 64 << 10;
 pub const TLS_HANDSHAKE_STEPS_PER_TURN: usize = 8;
 /// Bytes that a shard encrypts in a turn: half a millisecond's worth. What else is owed waits for the next turn.
 pub const TLS_SEALED_PER_TURN_MAX: usize = 1 << 20;
-/// Heap bytes of an idle TLS connection, about: what rustls keeps of it, and our own. Measured by a test.
-pub const TLS_CONNECTION_BYTES: usize = 8 << 10;
+/// Heap bytes of an idle TLS connection, about: what rustls keeps of it, and our own. Counted by `bench/tests/tls.rs`.
+pub const TLS_CONNECTION_BYTES: usize = 4 << 10;
 /// Shards of one engine (one bit each in a segment's holders).
 pub const SHARDS_MAX: usize = 64;
 /// Hubs of one engine.
