@@ -33,8 +33,10 @@ pub(crate) enum Code {
     Control = 2021,
     /// A file with keys for tokens cannot be read or used.
     KeyFile = 2030,
+    /// Keys for tokens cannot be got from their URL.
+    KeyUrl = 2031,
     /// A file with a TLS certificate or its key cannot be read or used.
-    TlsFile = 2031,
+    TlsFile = 2032,
     /// A TLS certificate has expired, or will soon.
     TlsExpiry = 2301,
     /// No such page on this listener.

@@ -8,6 +8,7 @@ mod dial;
 mod failure;
 mod file_watch;
 mod interrupt;
+mod key_url;
 mod keyring;
 mod life;
 mod listen;

@@ -127,7 +127,7 @@ fn clients_come_in_over_tls_and_certificates_change_under_them() {
     folder.write("chain.pem", &new.chain);
     let complaint = server.process.line("FF3102");
     assert!(complaint.contains("stay as they were"), "{complaint}");
-    assert!(server.process.line("why").contains("FF2031"));
+    assert!(server.process.line("why").contains("FF2032"));
     assert!(ask_again(&mut before).starts_with("HTTP/1.1 200 "));
     ask(address, &old).expect("the old one is still good");
     folder.write("key.pem", &new.key);
@@ -192,7 +192,7 @@ fn files_that_cannot_be_used_stop_the_start_and_are_named() {
         (&chain, &other_key, "other.pem", "does not belong", "in the same order"),
     ] {
         let (code, said) = start(&["--tls-listen", "127.0.0.1:0", "--tls-cert-file", chain, "--tls-key-file", key]);
-        assert!(code == 5 && said.contains("FF2031") && said.contains(named) && said.contains(why), "{said}");
+        assert!(code == 5 && said.contains("FF2032") && said.contains(named) && said.contains(why), "{said}");
         assert!(said.lines().any(|line| line.trim_start().starts_with("fix") && line.contains(fix)), "{said}");
     }
     let (code, said) = start(&["--tls-listen", "127.0.0.1:0"]);

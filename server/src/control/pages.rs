@@ -69,6 +69,7 @@ impl AdminPages {
             connections_max: self.node.connections_max(),
             process: ProcessFigures::read(),
             tokens_refused: &tokens_refused,
+            key_fetches: self.node.key_fetches(),
             admin_refused: &admin_refused,
             tls_reloads: &self.node.tls_reloads(),
             tls_not_after: self.node.certificates().and_then(Certificates::not_after),
