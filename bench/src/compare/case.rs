@@ -242,7 +242,7 @@ pub fn all() -> Vec<Case> {
     cases.extend([large(), idle(9000), idle(50_000), connect(), reach(), stalled()]);
     cases.extend([two_shards(1000), two_shards(9000), steady()]);
     cases.extend([without_websocket(1), without_websocket(16), idle_without_websocket(), negotiate()]);
-    cases.extend([over_tls(1), over_tls(16), idle_over_tls()]);
+    cases.extend([over_tls(1), over_tls(16), idle_over_tls(), connect_over_tls()]);
     cases
 }
 
@@ -474,6 +474,19 @@ fn idle_over_tls() -> Case {
     }
 }
 
+/// Row 13. Full handshakes: the relay has no tickets.
+fn connect_over_tls() -> Case {
+    Case {
+        name: "i3-tls-connect-1000".to_owned(),
+        row: 13,
+        work: Work::Connect { connections: 1000 },
+        contenders: FANFARE_PAIR.to_vec(),
+        bars: Vec::new(),
+        in_quick: false,
+        ..connect()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::{Work, all};
@@ -496,8 +509,11 @@ mod tests {
         };
         assert_eq!(meant("row4"), ["idle-9000", "idle-50000"]);
         assert_eq!(meant("row1").len(), 6);
-        assert_eq!(meant("i3").len(), 7);
-        assert_eq!(meant("row13"), ["i3-tls-w1-512B-1000", "i3-tls-w16-512B-1000", "i3-tls-idle-4000"]);
+        assert_eq!(meant("i3").len(), 8);
+        assert_eq!(
+            meant("row13"),
+            ["i3-tls-w1-512B-1000", "i3-tls-w16-512B-1000", "i3-tls-idle-4000", "i3-tls-connect-1000"]
+        );
         assert_eq!(meant("row10"), ["i3-w1-512B-1000", "i3-w16-512B-1000"]);
         assert_eq!(meant("w16-512B-1000"), ["w16-512B-1000"]);
         assert_eq!(meant("row"), Vec::<String>::new());
