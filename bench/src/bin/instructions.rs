@@ -15,7 +15,7 @@ use std::sync::Mutex;
 use std::thread;
 
 /// How to accept new counts.
-const ACCEPT: &str = "cargo run --release -p fanfare-bench --bin fanfare-instructions -- --write";
+const ACCEPT: &str = "cargo run --profile instructions -p fanfare-bench --bin fanfare-instructions -- --write";
 
 /// Counts the instructions of parsers, encoders and deliveries under valgrind and compares them with a file. Exit
 /// status 0: the file is true; 1: something got worse, or better; 2: nothing could be counted or compared.
@@ -35,13 +35,13 @@ struct Arguments {
     #[arg(long)]
     all: bool,
     /// Where profiles go, for callgrind_annotate.
-    #[arg(long, value_name = "FOLDER", default_value = "target/instructions")]
+    #[arg(long, value_name = "FOLDER", default_value = "target/callgrind")]
     profiles: PathBuf,
     /// Makes every case so many percent slower than it is, to see that it is noticed.
     #[arg(long, value_name = "PERCENT", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=100))]
     slower: u32,
     /// Runs one case in this process, uncounted: what valgrind is given.
-    #[arg(long, value_name = "NAME", hide = true, exclusive = false)]
+    #[arg(long, value_name = "NAME", hide = true)]
     run: Option<String>,
 }
 
@@ -136,13 +136,21 @@ fn compare(
     arguments: &Arguments,
     callgrind: &Callgrind,
 ) -> Result<ExitCode, String> {
+    if counted.tools.profile != recorded.tools.profile {
+        return Err(format!(
+            "this program was made with the profile `{}`, and the counts are of `{}`. Run it with\n    {}",
+            counted.tools.profile,
+            recorded.tools.profile,
+            ACCEPT.trim_end_matches(" -- --write")
+        ));
+    }
     let comparison = Comparison::new(recorded, counted, !arguments.only.is_empty());
     let tolerance = match comparison.distance {
         Distance::Same => format!("tolerance {TOLERANCE_PERCENT} %"),
         Distance::Versions => {
             format!("other tools than recorded: only {TOLERANCE_OTHER_VERSIONS_PERCENT} % worse fails")
         }
-        Distance::Processors => "other processor or profile than recorded: nothing fails".to_owned(),
+        Distance::Processors => "another processor than recorded: nothing fails".to_owned(),
     };
     let differences = counted.tools.differences(&recorded.tools);
     if !differences.is_empty() {

@@ -2,13 +2,12 @@
 
 use super::callgrind::Callgrind;
 use serde::{Deserialize, Serialize};
-use std::fmt;
 use std::process::Command;
 
 /// Recorded with the counts. Counts made with other tools are other counts.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tools {
-    /// `release`, or `debug`.
+    /// The profile that this program was made with: `instructions`.
     pub profile: String,
     /// The compiler that made this program.
     pub rustc: String,
@@ -35,7 +34,7 @@ impl Tools {
     /// Those of this program, here. `processor` is told by a process under valgrind, see [`processor`].
     pub fn here(callgrind: &Callgrind, processor: String) -> Self {
         Self {
-            profile: if cfg!(debug_assertions) { "debug" } else { "release" }.to_owned(),
+            profile: env!("FANFARE_BENCH_PROFILE").to_owned(),
             rustc: env!("FANFARE_BENCH_RUSTC").to_owned(),
             valgrind: callgrind.version().to_owned(),
             libc: libc_version(),
@@ -47,7 +46,7 @@ impl Tools {
     pub fn distance(&self, other: &Self) -> Distance {
         if self == other {
             Distance::Same
-        } else if self.processor == other.processor && self.profile == other.profile {
+        } else if self.processor == other.processor {
             Distance::Versions
         } else {
             Distance::Processors
@@ -57,7 +56,6 @@ impl Tools {
     /// What differs, as `rustc 1.95.0 (recorded: rustc 1.94.0)`.
     pub fn differences(&self, recorded: &Self) -> Vec<String> {
         let pairs = [
-            (&self.profile, &recorded.profile),
             (&self.rustc, &recorded.rustc),
             (&self.valgrind, &recorded.valgrind),
             (&self.libc, &recorded.libc),
@@ -65,12 +63,6 @@ impl Tools {
         ];
         let other = pairs.into_iter().filter(|(here, recorded)| here != recorded);
         other.map(|(here, recorded)| format!("{here} (recorded: {recorded})")).collect()
-    }
-}
-
-impl fmt::Display for Tools {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}, {}, {}, {}, {}", self.rustc, self.profile, self.valgrind, self.libc, self.processor)
     }
 }
 
