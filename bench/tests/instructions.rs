@@ -79,19 +79,24 @@ fn five_percent_fewer_are_caught_too() {
 }
 
 #[test]
-fn counts_of_other_tools_are_judged_mildly_and_said_to_be() {
+fn with_other_tools_no_count_fails_and_it_is_said_why() {
     let Some(guard) = Guard::new("tools") else { return };
     guard.rewrite(|recorded| recorded.tools.rustc = "rustc 1.2.3".to_owned());
-    let (status, said) = guard.compare(&["--slower", "5"]);
-    assert_eq!(status, Some(0), "{said}");
-    assert!(said.contains("(recorded: rustc 1.2.3)") && said.contains("only 25 % worse fails"), "{said}");
     let (status, said) = guard.compare(&["--slower", "30"]);
-    assert_eq!(status, Some(1), "{said}");
+    assert_eq!(status, Some(0), "{said}");
+    assert!(said.contains("(recorded: rustc 1.2.3)") && said.contains("no count fails"), "{said}");
+    assert!(said.contains("other   http/request/small: ") && said.contains("(+30.0 %)"), "{said}");
+    assert!(said.contains("--write"), "how to refresh the file: {said}");
 
     guard.rewrite(|recorded| recorded.tools.processor = "abacus".to_owned());
     let (status, said) = guard.compare(&["--slower", "30"]);
     assert_eq!(status, Some(0), "{said}");
-    assert!(said.contains("nothing fails"), "{said}");
+    assert!(said.contains("(recorded: abacus)"), "{said}");
+
+    guard.rewrite(|recorded| recorded.instructions.clear());
+    let (status, said) = guard.compare(&[]);
+    assert_eq!(status, Some(1), "a case without a count fails with any tools: {said}");
+    assert!(said.contains("new     http/request/small"), "{said}");
 
     guard.rewrite(|recorded| recorded.tools.profile = "another".to_owned());
     let output = guard.run(&["--case", CASE]);

@@ -2,12 +2,10 @@
 #![allow(clippy::print_stdout)] // the result is what it prints
 
 use clap::Parser;
-use fanfare_bench::instructions::baseline::{
-    Baseline, Comparison, TOLERANCE_OTHER_VERSIONS_PERCENT, TOLERANCE_PERCENT,
-};
+use fanfare_bench::instructions::baseline::{Baseline, Comparison, TOLERANCE_PERCENT};
 use fanfare_bench::instructions::callgrind::{Callgrind, Count, CountError, report};
 use fanfare_bench::instructions::meter::Meter;
-use fanfare_bench::instructions::tools::{Distance, Tools, processor};
+use fanfare_bench::instructions::tools::{Tools, processor};
 use fanfare_bench::instructions::{Case, cases};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -18,7 +16,7 @@ use std::thread;
 const ACCEPT: &str = "cargo run --profile instructions -p fanfare-bench --bin fanfare-instructions -- --write";
 
 /// Counts the instructions of parsers, encoders and deliveries under valgrind and compares them with a file. Exit
-/// status 0: the file is true; 1: something got worse, or better; 2: nothing could be counted or compared.
+/// status 0: the file is true, or of other tools; 1: something got worse, or better; 2: nothing could be counted.
 #[derive(Debug, Parser)]
 #[command(name = "fanfare-instructions")]
 struct Arguments {
@@ -145,17 +143,15 @@ fn compare(
         ));
     }
     let comparison = Comparison::new(recorded, counted, !arguments.only.is_empty());
-    let tolerance = match comparison.distance {
-        Distance::Same => format!("tolerance {TOLERANCE_PERCENT} %"),
-        Distance::Versions => {
-            format!("other tools than recorded: only {TOLERANCE_OTHER_VERSIONS_PERCENT} % worse fails")
-        }
-        Distance::Processors => "another processor than recorded: nothing fails".to_owned(),
+    let tolerance = match comparison.same_tools {
+        true => format!("tolerance {TOLERANCE_PERCENT} %"),
+        false => "other tools than recorded: no count fails".to_owned(),
     };
     let differences = counted.tools.differences(&recorded.tools);
     if !differences.is_empty() {
         println!("counted with {}", differences.join("; "));
-        println!("write new counts with the tools that are used from now on:\n    {ACCEPT}");
+        println!("so no count can be held against the code. Write new ones with the tools that are used from now on:");
+        println!("    {ACCEPT}");
     }
     print!("{comparison}");
     let held = comparison.holds();

@@ -19,17 +19,6 @@ pub struct Tools {
     pub processor: String,
 }
 
-/// How far two sets of tools are apart.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Distance {
-    /// The same.
-    Same,
-    /// Another compiler, valgrind or C library: counts differ somewhat.
-    Versions,
-    /// Another instruction set: counts cannot be compared.
-    Processors,
-}
-
 impl Tools {
     /// Those of this program, here. `processor` is told by a process under valgrind, see [`processor`].
     pub fn here(callgrind: &Callgrind, processor: String) -> Self {
@@ -42,18 +31,8 @@ impl Tools {
         }
     }
 
-    /// How far these are from `other`.
-    pub fn distance(&self, other: &Self) -> Distance {
-        if self == other {
-            Distance::Same
-        } else if self.processor == other.processor {
-            Distance::Versions
-        } else {
-            Distance::Processors
-        }
-    }
-
-    /// What differs, as `rustc 1.95.0 (recorded: rustc 1.94.0)`.
+    /// What differs, as `rustc 1.95.0 (recorded: rustc 1.94.0)`. Nothing if the counts can be compared. The profile is
+    /// not among it: that one is the caller's mistake.
     pub fn differences(&self, recorded: &Self) -> Vec<String> {
         let pairs = [
             (&self.rustc, &recorded.rustc),
