@@ -160,7 +160,7 @@ fn an_idle_tls_connection_weighs_what_the_plan_says() {
     let before = house.live_bytes;
     house.open(MEMBERS);
     let each = (house.live_bytes - before) / MEMBERS as i64;
-    println!("{each} heap bytes for each idle TLS connection");
+    eprintln!("{each} heap bytes for each idle TLS connection");
     assert!(each <= limits::TLS_CONNECTION_BYTES as i64, "{each} B, the plan counts {}", limits::TLS_CONNECTION_BYTES);
     // The plan is not far off either.
     assert!(

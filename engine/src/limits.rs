@@ -232,8 +232,8 @@ pub const TLS_INBOUND_BYTES_MAX: usize = (64 << 10) + (18 << 10) + RECV_BUFFER_B
 /// Bytes of records that a socket may leave to its connection: one record, and what handshakes, tickets and new keys have
 /// to say. A client that makes more of them than it takes is closed.
 pub const TLS_REST_BYTES_MAX: usize = 64 << 10;
-/// Steps of TLS handshakes that a shard makes in a turn; a handshake takes two, of which one signs (0.25 ms). Others wait
-/// for the next turn, and nobody waits for more than these four.
+/// Steps of TLS handshakes that a shard makes in a turn; a handshake takes two, of which one signs (0.1 ms
+/// with ECDSA P-256). Others wait for the next turn, and nobody waits for more than these four.
 pub const TLS_HANDSHAKE_STEPS_PER_TURN: usize = 8;
 /// Bytes that a shard encrypts in a turn: half a millisecond's worth. What else is owed waits for the next turn.
 pub const TLS_SEALED_PER_TURN_MAX: usize = 1 << 20;
