@@ -5,7 +5,8 @@
 //! end of the turn:
 //!
 //! - one fan, and a member that owes nothing: its send goes straight to the ring and writes no state at all;
-//! - otherwise, and where it speaks TLS, the runs go into the member's outbox, in the order of the fans, and the outbox is sent once.
+//! - otherwise, and where it speaks TLS, the runs go into the member's outbox, in the order of the fans, and the outbox
+//!   is sent once.
 //!
 //! Something for one connection only (an answer, a join, a goodbye) must stay in order with fans recorded before
 //! it: `Switchboard::catch_up` first gives that connection its share, and stamps it so that the end of the turn
