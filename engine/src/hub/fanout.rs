@@ -257,16 +257,14 @@ impl Switchboard {
 
     /// The hot loop: one cache line read per member, four bytes written.
     fn sort_out(&mut self, fan: &Fan, members: &[Slot], ready: &mut Ready) {
-        let exclusive = fan.excluded.0 != fan.excluded.1;
+        // Looked at once: without TLS and exclusions nobody pays for either.
+        let special = fan.excluded.0 != fan.excluded.1 || !self.tls.is_empty();
         let stateful = Flags::DIRTY | Flags::SEND_INFLIGHT | Flags::POLL_OUT_ARMED;
         for &slot in members {
             let hot = self.slots.hot(slot);
-            let plain = outbox::is_clear(hot)
-                && !hot.flags.has(stateful)
-                && !slot.is_session()
-                && !has(hot.fan_stamp, fan)
-                && !self.tls.has(slot);
-            if plain && !(exclusive && self.fans.excludes(fan, slot)) {
+            let plain =
+                outbox::is_clear(hot) && !hot.flags.has(stateful) && !slot.is_session() && !has(hot.fan_stamp, fan);
+            if plain && !(special && (self.tls.has(slot) || self.fans.excludes(fan, slot))) {
                 let v = hot.variation;
                 if !fan.runs[v].is_empty() {
                     ready.slots[v].push(slot);
