@@ -21,13 +21,13 @@ pub const SCHEMA: &str = "fanfare-loadgen/1";
 pub struct Report {
     /// [`SCHEMA`].
     pub schema: &'static str,
-    /// `connect`, `idle`, `broadcast` or `negotiate`.
+    /// The command, for example `broadcast`.
     pub command: &'static str,
     /// As given.
     pub target: String,
     /// As given.
     pub dialect: String,
-    /// What receivers received over, by its name on the wire.
+    /// What receivers received over, by its name on the wire; `mixed` when not all over the same.
     pub transport: &'static str,
     /// As given.
     pub seed: u64,
@@ -38,6 +38,9 @@ pub struct Report {
     /// What was published and received.
     #[serde(flatten)]
     pub broadcast: Option<BroadcastReport>,
+    /// Each class of receivers apart; empty when they are all alike.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub classes: Vec<ClassReport>,
     /// What was negotiated without connecting.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub negotiate: Option<NegotiateReport>,
@@ -124,7 +127,7 @@ pub struct BroadcastReport {
     pub burst: u32,
     /// Measured messages published.
     pub messages: u64,
-    /// messages x connections.
+    /// Deliveries that they make: summed over the messages, the receivers each is for.
     pub expected: u64,
     /// Different messages received, summed over the receivers.
     pub deliveries: u64,
@@ -136,12 +139,17 @@ pub struct BroadcastReport {
     pub out_of_order: u64,
     /// Received, but not as sent.
     pub corrupt: u64,
+    /// Received by somebody it was not for.
+    pub misrouted: u64,
     /// Received later than the deadline.
     pub late: u64,
     /// Well-formed messages that were not ours.
     pub strangers: u64,
     /// Messages that came back to publishers.
     pub publisher_echoes: u64,
+    /// Messages received by connections that come and go, which have no line in the ledger.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub guest_deliveries: Option<u64>,
     /// Long polling only: polls that were answered with something.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub poll_answers: Option<u64>,
@@ -166,6 +174,31 @@ pub struct BroadcastReport {
     pub spread_us: Summary,
 }
 
+/// Receivers that are alike.
+#[derive(Clone, Debug, Serialize)]
+pub struct ClassReport {
+    /// Its name.
+    pub name: String,
+    /// How many.
+    pub connections: u32,
+    /// What they received over.
+    pub transport: &'static str,
+    /// What was spoken.
+    pub dialect: String,
+    /// They have lines in the ledger.
+    pub steady: bool,
+    /// received + missing.
+    pub expected: u64,
+    /// The ledger of the measured period.
+    pub ledger: TallyReport,
+    /// Received later than the deadline.
+    pub late: u64,
+    /// Every delivery, from the planned time.
+    pub latency_us: Summary,
+    /// The last receiver of this class.
+    pub last_receiver_us: Summary,
+}
+
 /// A ledger in the report.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct TallyReport {
@@ -179,18 +212,20 @@ pub struct TallyReport {
     pub out_of_order: u64,
     /// See [`Tally`].
     pub corrupt: u64,
+    /// See [`Tally`].
+    pub misrouted: u64,
 }
 
 impl From<Tally> for TallyReport {
     fn from(tally: Tally) -> Self {
-        let Tally { received, missing, duplicate, out_of_order, corrupt } = tally;
-        Self { received, missing, duplicate, out_of_order, corrupt }
+        let Tally { received, missing, duplicate, out_of_order, corrupt, misrouted } = tally;
+        Self { received, missing, duplicate, out_of_order, corrupt, misrouted }
     }
 }
 
 impl TallyReport {
     fn is_clean(&self) -> bool {
-        self.missing + self.duplicate + self.out_of_order + self.corrupt == 0
+        self.missing + self.duplicate + self.out_of_order + self.corrupt + self.misrouted == 0
     }
 }
 
@@ -289,6 +324,7 @@ impl Report {
             "duplicate" => broadcast?.duplicate as f64,
             "out_of_order" => broadcast?.out_of_order as f64,
             "corrupt" => broadcast?.corrupt as f64,
+            "misrouted" => broadcast?.misrouted as f64,
             "late" => broadcast?.late as f64,
             "deliveries" => broadcast?.deliveries as f64,
             "connected" => f64::from(self.connect.opened),
@@ -304,7 +340,7 @@ impl Report {
     pub fn check_thresholds(&mut self, given: &[Threshold]) {
         let mut all = given.to_vec();
         if self.broadcast.is_some() {
-            for metric in ["missing", "duplicate", "out_of_order", "corrupt"] {
+            for metric in ["missing", "duplicate", "out_of_order", "corrupt", "misrouted"] {
                 if !given.iter().any(|threshold| threshold.metric() == metric) {
                     all.extend(Threshold::parse(&format!("{metric}==0")));
                 }
@@ -351,6 +387,9 @@ impl Report {
         }
         if let Some(broadcast) = &self.broadcast {
             broadcast.write_summary(out)?;
+        }
+        for class in &self.classes {
+            class.write_summary(out)?;
         }
         self.write_costs(out)?;
         if let Some(stalled) = &self.stalled {
@@ -475,11 +514,23 @@ impl NegotiateReport {
     }
 }
 
+impl ClassReport {
+    fn write_summary(&self, out: &mut String) -> std::fmt::Result {
+        let Self { name, connections, transport, dialect, ledger, .. } = self;
+        write!(out, "class     {name} | {} x {dialect} over {transport}", grouped(u64::from(*connections)))?;
+        if !self.steady {
+            return writeln!(out, " | come and go, no ledger");
+        }
+        let received = grouped(ledger.received);
+        writeln!(out, " | {received} received | {} missing | {}", ledger.missing, line(&self.latency_us))
+    }
+}
+
 impl BroadcastReport {
     fn write_summary(&self, out: &mut String) -> std::fmt::Result {
         writeln!(
             out,
-            "delivery  {} messages of {} = {} expected | {} received | {} missing | {} duplicate | {} out of order | {} corrupt | {} late",
+            "delivery  {} messages of {} = {} expected | {} received | {} missing | {} duplicate | {} out of order | {} corrupt | {} misrouted | {} late",
             grouped(self.messages),
             bytes_text(self.payload_bytes as u64),
             grouped(self.expected),
@@ -488,6 +539,7 @@ impl BroadcastReport {
             grouped(self.duplicate),
             grouped(self.out_of_order),
             grouped(self.corrupt),
+            grouped(self.misrouted),
             grouped(self.late)
         )?;
         if let (Some(answers), Some(per_burst)) = (self.poll_answers, self.poll_answers_per_burst) {

@@ -1,19 +1,17 @@
 //! The coordinator: starts the workers, leads them through the stages, samples both sides, makes the report.
 
+use crate::audience::Audience;
 use crate::baseline::{Baseline, settled_sample};
 use crate::broadcast;
-use crate::client::Phases;
 use crate::failure::{Exit, Failure};
 use crate::job::{Job, SLOTS_PER_RING_MAX, Task};
 use crate::os;
 use crate::payload::{Padding, Random};
-use crate::procfs::{KernelSample, Memory, ProcessSample};
+use crate::procfs::{Memory, ProcessSample};
 use crate::progress::{Progress, connecting};
-use crate::report::{
-    ConnectReport, GeneratorReport, KernelReport, NegotiateReport, Report, SCHEMA, ServerReport, Trouble,
-};
+use crate::report::{ConnectReport, NegotiateReport, Report};
 use crate::shared::{Shared, Stage};
-use crate::verdict::{BUSY_RATIO_MAX, Verdict};
+use crate::verdict::Verdict;
 use crate::wire::Wire;
 use crate::worker::{Setup, Worker, WorkerReport, log_bytes, pool_for};
 use fanfare_engine::buf::Logs;
@@ -59,9 +57,9 @@ pub(crate) struct Run {
     pub(crate) progress: Progress,
     workers: Vec<JoinHandle<Result<WorkerReport, Failure>>>,
     /// Before the first connection.
-    before: Samples,
+    pub(crate) before: Samples,
     /// The bare sockets, open until the end.
-    baseline: Option<Baseline>,
+    pub(crate) baseline: Option<Baseline>,
     /// Measured by the task, put into the report when the workers have ended.
     pub(crate) broadcast: Option<broadcast::Measured>,
 }
@@ -163,14 +161,14 @@ impl Run {
                 let kernel = kernel_before.map(|before| self.kernel_report(&before, &spent)).transpose()?;
                 (spent, kernel, Verdict::of_idle(connect.failed + connect.lost))
             }
-            Task::Negotiate { .. } | Task::Broadcast(_) if !all_open => return Err(self.not_all_open(&connect)),
+            Task::Negotiate { .. } | Task::Load(..) if !all_open => return Err(self.not_all_open(&connect)),
             Task::Negotiate { requests } => {
                 let (asked, spent) = self.negotiate(*requests)?;
                 negotiate = Some(asked);
                 connect.lost = self.shared().sum_u32(|worker| &worker.lost);
                 (spent, None, Verdict::of_closed_loop(spent.busy_ratio, spent.waiting_ratio))
             }
-            Task::Broadcast(load) => {
+            Task::Load(_, load) => {
                 let measured = broadcast::lead(self, load)?;
                 let (spent, verdict) = (measured.spent, Verdict::default());
                 self.broadcast = Some(measured);
@@ -220,8 +218,7 @@ impl Run {
     /// Opens all connections.
     fn connect(&mut self) -> Result<ConnectReport, Failure> {
         let job = &self.setup.job;
-        let publishers = job.task.load().map_or(0, |load| u32::from(load.publishers));
-        let all = job.fleet.connections + publishers;
+        let all = job.fleet.connections + job.publishers();
         let started = Instant::now();
         self.shared().set_stage(Stage::Hold);
         // Every connection has its own time-out, so this ends.
@@ -346,113 +343,6 @@ impl Run {
             server_memory: to.server.as_ref().map(|sample| sample.memory).unwrap_or_default(),
         }
     }
-
-    fn judge_connect(&self, cost: &Spent) -> Verdict {
-        let mut verdict = Verdict::default();
-        if cost.wanting_ratio.max(cost.busy_ratio) > BUSY_RATIO_MAX {
-            let text = format!(
-                "the generator ran {:.0} % and waited for a CPU {:.0} % of the time while connecting",
-                cost.busy_ratio * 100.0,
-                cost.waiting_ratio * 100.0
-            );
-            if self.setup.job.fleet.connect_rate.is_some() {
-                verdict.reasons.push(format!("{text}: use more --cores or a lower --connect-rate"));
-            } else {
-                verdict.notes.push(format!("{text}: rate and phases are its own; CPU per connection is the server's"));
-            }
-        }
-        verdict.valid = verdict.reasons.is_empty();
-        verdict
-    }
-
-    /// Private memory of the server now, against before the first connection, per connection.
-    fn server_growth(&self, memory: &Memory) -> f64 {
-        let before = self.before.server.as_ref().map_or(0, |sample| sample.memory.private_bytes);
-        (memory.private_bytes as f64 - before as f64) / f64::from(self.setup.job.fleet.connections)
-    }
-
-    fn kernel_report(&self, before: &KernelSample, spent: &Spent) -> Result<KernelReport, Failure> {
-        let connections = f64::from(self.setup.job.fleet.connections);
-        let both = settled_sample()?.since(before) as f64 / connections;
-        let baseline = self.baseline.as_ref().map(|baseline| baseline.report);
-        let server = baseline.map(|bare| both - bare.generator_end_bytes);
-        let ratio = baseline
-            .zip(server)
-            .filter(|_| spent.server_cpu_s.is_some())
-            .map(|(bare, server)| (server + self.server_growth(&spent.server_memory)) / bare.bare_socket_bytes);
-        Ok(KernelReport {
-            bytes_per_connection_both_ends: both,
-            bytes_per_connection_server: server,
-            ratio_to_bare_socket: ratio,
-            baseline,
-        })
-    }
-
-    fn report(
-        &self,
-        connect: ConnectReport,
-        cost: Spent,
-        spent: Spent,
-        kernel: Option<KernelReport>,
-        verdict: Verdict,
-    ) -> Report {
-        let job = &self.setup.job;
-        let opened = f64::from(connect.opened.max(1));
-        let server = spent.server_cpu_s.map(|cpu_s| ServerReport {
-            cpu_s,
-            cores: cpu_s / spent.wall_s,
-            waiting_ratio: spent.server_waiting_ratio,
-            cpu_us_per_delivery: None,
-            cpu_us_per_connection: cost.server_cpu_s.map(|cpu_s| cpu_s * 1e6 / opened),
-            memory: spent.server_memory,
-            bytes_per_connection: self.server_growth(&spent.server_memory),
-        });
-        let own_now = ProcessSample::take(&[std::process::id()]).unwrap_or_default().memory.private_bytes;
-        let own_before = self.before.own.memory.private_bytes;
-        let generator = GeneratorReport {
-            workers: job.fleet.workers,
-            cores: job.fleet.cores.clone(),
-            cpu_s: spent.own_cpu_s,
-            busy_ratio: spent.busy_ratio,
-            waiting_ratio: spent.waiting_ratio,
-            bytes_per_connection: own_now.saturating_sub(own_before) as f64 / f64::from(job.fleet.connections),
-            ..GeneratorReport::default()
-        };
-        Report {
-            schema: SCHEMA,
-            command: job.task.name(),
-            target: job.server.target.clone(),
-            dialect: job.server.dialect.to_string(),
-            transport: job.server.transport.name(),
-            seed: job.seed,
-            connections: job.fleet.connections,
-            connect,
-            broadcast: None,
-            negotiate: None,
-            server,
-            kernel,
-            generator,
-            stalled: None,
-            thresholds: Vec::new(),
-            verdict,
-        }
-    }
-
-    /// Adds what only the ended workers know.
-    fn complete(&mut self, report: &mut Report, workers: &[WorkerReport]) {
-        let mut phases = Phases::default();
-        for worker in workers {
-            phases.add(&worker.phases);
-            report.generator.ring_enters += worker.io.enters;
-            report.generator.ring_recvs += worker.io.recvs;
-        }
-        report.connect.phases_us = phases.summary();
-        let troubles = self.shared().troubles();
-        report.connect.troubles = troubles.into_iter().map(|(what, count)| Trouble { what, count }).collect();
-        if let Some(measured) = self.broadcast.take() {
-            measured.complete(self.shared(), &self.setup.job, workers, report);
-        }
-    }
 }
 
 fn not_started(cause: String) -> Failure {
@@ -461,18 +351,39 @@ fn not_started(cause: String) -> Failure {
 
 fn setup(job: Job) -> Result<Setup, Failure> {
     let seed = job.seed;
-    let publishers = job.task.load().map_or(0, |load| load.publishers);
     let payload_bytes = job.task.load().map_or(0, |load| load.payload_bytes);
     // Two runs against one server must not take each other's messages for their own, whatever their seeds.
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     let run = Random::new(seed ^ now.as_nanos() as u64 ^ u64::from(std::process::id()) << 32).next_u64() as u32;
     let logs = Logs::new(job.fleet.workers as u8, log_bytes(&job))
         .map_err(|error| not_started(format!("no memory for what is to be sent: {error}")))?;
+    let mut dialects = vec![job.server.dialect];
+    let mut voice = |dialect| {
+        dialects.iter().position(|&known| known == dialect).unwrap_or_else(|| {
+            dialects.push(dialect);
+            dialects.len() - 1
+        }) as u8
+    };
+    let mut voice_of_class: Vec<u8> = job.fleet.classes.iter().map(|class| voice(class.dialect)).collect();
+    voice_of_class.push(0);
+    let all_alike = job.fleet.classes.len() == 1;
+    let classes = if all_alike { Vec::new() } else { job.fleet.classes_by_receiver() };
+    let steady: Vec<bool> = (0..job.fleet.connections as usize)
+        .map(|receiver| job.fleet.classes[usize::from(classes.get(receiver).copied().unwrap_or(0))].is_steady())
+        .collect();
+    // Without a load nobody expects anything, and there are no lanes.
+    let audience = match job.task.load() {
+        Some(load) => Audience::new(load.shape, if load.is_own() { 1 } else { load.publishers }, &steady, seed),
+        None => Audience::nothing(),
+    };
     Ok(Setup {
-        wire: Wire::new(&job.server, seed),
+        wires: dialects.into_iter().map(|dialect| Wire::new(&job.server, dialect, seed)).collect(),
+        voice_of_class,
+        classes,
         run,
         padding: Arc::new(Padding::new(seed, payload_bytes)),
-        shared: Arc::new(Shared::new(job.fleet.workers, publishers)),
+        shared: Arc::new(Shared::new(job.fleet.workers, audience.lanes())),
+        audience,
         logs,
         job,
     })

@@ -119,7 +119,7 @@ fn read_more(stream: &mut TcpStream, into: &mut Vec<u8>) -> std::io::Result<()> 
 fn open(setup: &Setup, receive_buffer_bytes: Option<usize>) -> std::io::Result<TcpStream> {
     let token = if setup.job.server.negotiate { Some(negotiate(setup)?) } else { None };
     let mut stream = connect(&setup.job, receive_buffer_bytes)?;
-    stream.write_all(&setup.wire.upgrade(token.as_deref()))?;
+    stream.write_all(&setup.wire().upgrade(token.as_deref(), ""))?;
     let mut answer = Vec::new();
     let head_bytes = loop {
         read_more(&mut stream, &mut answer)?;
@@ -127,14 +127,14 @@ fn open(setup: &Setup, receive_buffer_bytes: Option<usize>) -> std::io::Result<T
             Ok(Progress::NeedMore) => {}
             Ok(Progress::Done(head, head_bytes)) => {
                 let status = head.status();
-                check_upgrade_response(&head, &setup.wire.key)
+                check_upgrade_response(&head, &setup.wire().key)
                     .map_err(|error| other(format!("upgrade answered with {status} ({error})")))?;
                 break head_bytes;
             }
             Err(error) => return Err(other(format!("upgrade: {error}"))),
         }
     };
-    let handshake = setup.wire.handshake();
+    let handshake = setup.wire().handshake();
     if !handshake.is_empty() {
         stream.write_all(&handshake)?;
         shake_hands(setup, &mut stream, answer.split_off(head_bytes))?;
@@ -166,7 +166,7 @@ fn shake_hands(setup: &Setup, stream: &mut TcpStream, mut bytes: Vec<u8>) -> std
 
 fn negotiate(setup: &Setup) -> std::io::Result<String> {
     let mut stream = connect(&setup.job, None)?;
-    stream.write_all(&setup.wire.negotiate())?;
+    stream.write_all(&setup.wire().negotiate(""))?;
     let mut answer = Vec::new();
     loop {
         read_more(&mut stream, &mut answer)?;

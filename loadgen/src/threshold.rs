@@ -42,11 +42,12 @@ pub const DISTRIBUTIONS: [&str; 7] = ["from_intended", "from_actual", "first", "
 const POINTS: [&str; 6] = ["p50", "p90", "p99", "p99_9", "max", "mean"];
 
 /// Plain figures that a threshold may name.
-pub const FIGURES: [&str; 10] = [
+pub const FIGURES: [&str; 11] = [
     "missing",
     "duplicate",
     "out_of_order",
     "corrupt",
+    "misrouted",
     "late",
     "deliveries",
     "connected",
