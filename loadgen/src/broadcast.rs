@@ -12,6 +12,7 @@ use crate::quantity::{grouped, micros_text};
 use crate::report::{BroadcastReport, ClassReport, LatencyReport, Report};
 use crate::run::{LOOK, Run, Samples, Spent};
 use crate::shared::{PlanState, Shared, Stage};
+use crate::soak::{Course, SoakReport};
 use crate::stalled::{StalledReaders, StalledReport};
 use crate::verdict::{Evidence, Verdict};
 use crate::worker::WorkerReport;
@@ -40,6 +41,7 @@ pub(crate) struct Measured {
     echoes: u64,
     answers: u64,
     pushed_back: u64,
+    soak: Option<SoakReport>,
     stalled_plan: bool,
     stalled: Option<StalledReport>,
 }
@@ -55,7 +57,7 @@ pub(crate) fn lead(run: &mut Run, load: &Load) -> Result<Measured, Failure> {
     if !load.warmup.is_zero() {
         let until = Until::Elapsed { ns: load.warmup.as_nanos() as u64 };
         let plan = PlanOptions { until, seed: load.plan.seed ^ 1, ..load.plan };
-        follow(run, load, plan, None, "warming up")?;
+        follow(run, load, plan, None, "warming up", &mut None)?;
     }
     let mut mergers = Mergers::new(&setup, load.deadline.as_nanos() as u64);
     let base = run.shared().split_books();
@@ -67,8 +69,11 @@ pub(crate) fn lead(run: &mut Run, load: &Load) -> Result<Measured, Failure> {
     let before = Samples::take(&setup.job)?;
     let (echoes, answers, pushed_back) = (echoes(run.shared()), answers(run.shared()), pushed_back(run.shared()));
     let started_ns = setup.shared.clock.ns();
-    let state = follow(run, load, load.plan, Some(&mut mergers), "measuring")?;
+    run.begin_storm();
+    let mut soak = load.soak_interval.map(Course::new);
+    let state = follow(run, load, load.plan, Some(&mut mergers), "measuring", &mut soak)?;
     let after = Samples::take(&setup.job)?;
+    run.await_guests()?;
     std::thread::sleep(LINGER.min(load.drain));
     run.check_workers()?;
     let published = published_since(run.shared(), &base);
@@ -82,6 +87,7 @@ pub(crate) fn lead(run: &mut Run, load: &Load) -> Result<Measured, Failure> {
         echoes: self::echoes(run.shared()) - echoes,
         answers: self::answers(run.shared()) - answers,
         pushed_back: self::pushed_back(run.shared()) - pushed_back,
+        soak: soak.map(Course::report),
         stalled_plan: state == PlanState::Stalled,
         stalled: readers.map(|readers| readers.report(published * load.payload_bytes as u64)),
     })
@@ -220,6 +226,7 @@ fn follow(
     options: PlanOptions,
     mut mergers: Option<&mut Mergers>,
     doing: &str,
+    soak: &mut Option<Course>,
 ) -> Result<PlanState, Failure> {
     let setup = run.setup.clone();
     let shared = &setup.shared;
@@ -231,6 +238,9 @@ fn follow(
     let mut state = PlanState::Running;
     loop {
         run.check_workers()?;
+        if let Some(storm) = &mut run.storm {
+            storm.look(shared);
+        }
         let (published, delivered) = (shared.published_total.load(Ordering::Acquire), shared.delivered());
         meter.note(published, delivered);
         if state == PlanState::Running {
@@ -251,6 +261,10 @@ fn follow(
             if let Some(mergers) = mergers.as_deref_mut() {
                 tracks.into_iter().for_each(|track| mergers.take(track));
             }
+        }
+        if let (Some(course), Some(mergers)) = (soak.as_mut().filter(|course| course.is_due()), mergers.as_deref_mut())
+        {
+            course.note(mergers.all.take_interval(), &Samples::take(&setup.job)?);
         }
         if run.progress.is_due() {
             let recent = mergers.as_deref_mut().and_then(|mergers| mergers.all.recent_last_p99_us());
@@ -345,6 +359,7 @@ impl Measured {
         report.generator.send_delay_us = Some(latencies.send_delay.summary());
         report.connect.lost = shared.sum_u32(|worker| &worker.lost);
         report.stalled = self.stalled;
+        report.soak = self.soak;
         report.verdict = Verdict::of(&Evidence {
             window: load.is_window(),
             busy_ratio: self.spent.busy_ratio,

@@ -7,9 +7,9 @@ pub use self::common::{CommonArgs, Mix, classes, parse_protocols, parse_transpor
 pub use self::load::{AmountArgs, PublishArgs, default_arguments, default_method};
 use crate::audience::Shape;
 use crate::failure::Failure;
-use crate::fleet::Stay;
-use crate::job::{Entry, Job, Load, Task, Via};
-use crate::quantity::parse_duration;
+use crate::fleet::{Lifetime, Stay};
+use crate::job::{Entry, Job, Load, Task, Via, Visits};
+use crate::quantity::{parse_byte_rate, parse_duration};
 use clap::{Args, Parser, Subcommand};
 use std::time::Duration;
 
@@ -41,6 +41,14 @@ pub enum Command {
     Echo(Box<EchoArgs>),
     /// Every connection sends items of a stream, and gets them back as items of another.
     Stream(Box<StreamArgs>),
+    /// Part of the connections come and go, each after a life of its own; the others are broadcast to.
+    Churn(Box<ChurnArgs>),
+    /// Cut connections all at once; they come back as the SDK does: at once, then after 2, 10 and 30 s.
+    Storm(Box<StormArgs>),
+    /// Part of the connections reads slowly or not at all; the others must not notice.
+    Slow(Box<SlowArgs>),
+    /// Broadcast for long, and tell how memory and latency drift.
+    Soak(Box<SoakArgs>),
     /// Negotiate over and over without connecting, and tell what that costs the server.
     Negotiate(NegotiateArgs),
 }
@@ -167,10 +175,92 @@ pub struct StreamArgs {
     method: String,
 }
 
+/// Flags of `churn`.
+#[derive(Debug, Args)]
+pub struct ChurnArgs {
+    #[command(flatten)]
+    common: CommonArgs,
+    #[command(flatten)]
+    amount: AmountArgs,
+    #[command(flatten)]
+    publish: PublishArgs,
+    /// The part of the connections that comes and goes, above 0 and at most 1
+    #[arg(long, value_name = "PART", default_value_t = 0.5, value_parser = parse_part, help_heading = "Guests")]
+    part: f64,
+    /// How long each of them stays: 5s, exp:5s (exponential with that mean), or uniform:1s-9s
+    #[arg(long, value_name = "LIFE", default_value = "exp:5s", value_parser = Lifetime::parse, help_heading = "Guests")]
+    life: Lifetime,
+}
+
+/// Flags of `storm`.
+#[derive(Debug, Args)]
+pub struct StormArgs {
+    #[command(flatten)]
+    common: CommonArgs,
+    #[command(flatten)]
+    amount: AmountArgs,
+    #[command(flatten)]
+    publish: PublishArgs,
+    /// The part of the connections that is cut, above 0 and at most 1; the others are broadcast to
+    #[arg(long, value_name = "PART", default_value_t = 1.0, value_parser = parse_part, help_heading = "Guests")]
+    part: f64,
+    /// When, from the beginning of the measured period
+    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = parse_duration, help_heading = "Guests")]
+    after: Duration,
+    /// How long to wait for those that are not back when the measured period has ended
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = parse_duration, help_heading = "Guests")]
+    patience: Duration,
+}
+
+/// Flags of `slow`.
+#[derive(Debug, Args)]
+pub struct SlowArgs {
+    #[command(flatten)]
+    common: CommonArgs,
+    #[command(flatten)]
+    amount: AmountArgs,
+    #[command(flatten)]
+    publish: PublishArgs,
+    /// The part of the connections that is slow, above 0 and below 1. They are ordinary sockets with a WebSocket
+    #[arg(long, value_name = "PART", default_value_t = 0.05, value_parser = parse_part, help_heading = "Slow readers")]
+    part: f64,
+    /// What each of them reads in a second, for example 20KiB/s; 0 = nothing
+    #[arg(long, value_name = "RATE", default_value = "0", value_parser = parse_byte_rate, help_heading = "Slow readers")]
+    read_rate: f64,
+}
+
+/// Flags of `soak`.
+#[derive(Debug, Args)]
+pub struct SoakArgs {
+    #[command(flatten)]
+    common: CommonArgs,
+    #[command(flatten)]
+    amount: AmountArgs,
+    #[command(flatten)]
+    publish: PublishArgs,
+    /// How often memory and latency are noted
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = parse_duration, help_heading = "Load")]
+    interval: Duration,
+}
+
+/// A part: above 0, at most 1.
+fn parse_part(text: &str) -> Result<f64, String> {
+    text.parse()
+        .ok()
+        .filter(|part| *part > 0.0 && *part <= 1.0)
+        .ok_or_else(|| format!("'{text}' is not a part: write a number above 0 and at most 1, for example 0.5"))
+}
+
+/// How many `part` of `connections` are: at least one.
+fn part_of(connections: u32, part: f64) -> u32 {
+    ((f64::from(connections) * part).round() as u32).clamp(1, connections.max(1))
+}
+
 impl Command {
     /// Turns flags into a checked job. Resolves names; opens nothing.
     pub fn into_job(self) -> Result<Job, Failure> {
         let steady = |common: &CommonArgs| common.classes(0, Stay::Whole);
+        let mut visits = Visits::default();
         let (classes, common, task) = match self {
             Self::Connect(args) => (steady(&args.common), args.common, Task::Connect { hold: args.hold }),
             Self::Idle(args) => {
@@ -200,6 +290,33 @@ impl Command {
                 let load = args.publish.load(&args.common, &args.amount, Shape::Connections, entry)?;
                 (steady(&args.common), args.common, of_load("p2p", load))
             }
+            Self::Churn(args) => {
+                let guests = part_of(args.common.connections, args.part);
+                let classes = args.common.classes(guests, Stay::Life(args.life));
+                let load = args.publish.load(&args.common, &args.amount, Shape::All, Entry::Nothing)?;
+                (classes, args.common, of_load("churn", load))
+            }
+            Self::Storm(args) => {
+                let guests = part_of(args.common.connections, args.part);
+                let classes = args.common.classes(guests, Stay::UntilCut);
+                visits = Visits { cuts: vec![args.after], patience: args.patience };
+                let load = args.publish.load(&args.common, &args.amount, Shape::All, Entry::Nothing)?;
+                (classes, args.common, of_load("storm", load))
+            }
+            Self::Slow(args) => {
+                let victims = part_of(args.common.connections, args.part);
+                let mut load = args.publish.load(&args.common, &args.amount, Shape::All, Entry::Nothing)?;
+                load.stalled.connections = victims;
+                load.stalled.read_bytes_per_s = args.read_rate;
+                let common = args.common.without(victims);
+                (steady(&common), common, of_load("slow", load))
+            }
+            Self::Soak(args) => {
+                let amount = args.amount.with_duration(Duration::from_secs(3600));
+                let mut load = args.publish.load(&args.common, &amount, Shape::All, Entry::Nothing)?;
+                load.soak_interval = Some(args.interval.max(Duration::from_millis(50)));
+                (steady(&args.common), args.common, of_load("soak", load))
+            }
             Self::Echo(args) => {
                 let via = Via::Call { method: args.method.clone() };
                 let load = args.amount.own_load(&args.common, Entry::Nothing, via);
@@ -211,7 +328,7 @@ impl Command {
                 (steady(&args.common), args.common, of_load("stream", load))
             }
         };
-        let job = common.into_job(classes, task)?;
+        let job = Job { visits, ..common.into_job(classes, task)? };
         job.check()?;
         Ok(job)
     }
@@ -305,6 +422,8 @@ mod tests {
             (format!("group {base} --groups-each 0"), "--groups-each"),
             (format!("user {base} --users 0"), "--users"),
             (format!("p2p {base} -n 600000 --publishers 2"), "--connections"),
+            (format!("broadcast {base} --stalled-rcvbuf 4096"), "--stalled-rcvbuf"),
+            (format!("slow {base} -n 1"), "--connections"),
             (format!("echo {base} --transport lp"), "--transport"),
             (format!("stream {base} --transport ws=1,sse=1"), "--transport"),
         ] {
@@ -327,6 +446,7 @@ mod tests {
             ("--source-ips home", "not an IP address"),
             ("--rate 5 --window", "cannot be used with"),
             ("--messages 5 --duration 1s", "cannot be used with"),
+            ("--part 2", "unexpected argument"),
             ("--arguments to,target", "the payload must be passed once"),
             ("--arguments to,it", "is not an argument"),
             ("--transport udp", "none of"),

@@ -165,6 +165,8 @@ pub struct Phases {
     pub total: Distribution,
     /// Farewell to the server's end.
     pub close: Distribution,
+    /// From a cut to being open again.
+    pub back: Distribution,
 }
 
 impl Phases {
@@ -177,6 +179,7 @@ impl Phases {
         self.handshake.add(&other.handshake);
         self.total.add(&other.total);
         self.close.add(&other.close);
+        self.back.add(&other.back);
     }
 
     /// The figures of the report; phases that did not happen are left out.
@@ -190,6 +193,7 @@ impl Phases {
             handshake: some(&self.handshake),
             total: some(&self.total),
             close: some(&self.close),
+            back: some(&self.back),
         }
     }
 }
@@ -218,4 +222,7 @@ pub struct PhasesSummary {
     /// Farewell to end.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub close: Option<Summary>,
+    /// Cut to open again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub back: Option<Summary>,
 }

@@ -49,11 +49,15 @@ impl<D: Dial> Worker<D> {
         match conn.state {
             state if state.is_opening() => self.give_up(slot, text),
             State::Open => {
+                let conn = *conn;
                 if !conn.role.receives() {
                     self.setup.shared.refuse(format!("the publishing connection ended: {text}"));
                 }
                 self.setup.shared.trouble(text);
                 self.count_open(u32::MAX);
+                if conn.role == Role::Guest {
+                    self.dropped(slot);
+                }
                 add_u32(&self.setup.shared.counters[self.index as usize].lost, 1);
             }
             _ => {}
@@ -65,7 +69,10 @@ impl<D: Dial> Worker<D> {
         conn.counted = true;
         self.opening -= 1;
         self.setup.shared.trouble(text);
-        add_u32(&self.setup.shared.counters[self.index as usize].failed, 1);
+        self.entering.remove(&slot.0);
+        if !self.refused(slot) {
+            add_u32(&self.counters().failed, 1);
+        }
     }
 
     /// Counts the end and closes the slot.
@@ -108,12 +115,13 @@ impl<D: Dial> Worker<D> {
         } else {
             conn.state = State::Empty;
             self.count_occupied(u32::MAX);
+            self.vacated(slot);
         }
     }
 
     pub(crate) fn time_out(&mut self) {
         let leaving = self.stage == Stage::Close;
-        if self.opening == 0 && !leaving {
+        if self.opening == 0 && !leaving && !self.fleet().has_guests() {
             return;
         }
         let now_us = self.now_us();

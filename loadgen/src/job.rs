@@ -155,11 +155,13 @@ pub enum Via {
     },
 }
 
-/// Readers that do not read.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// Readers that do not read, or too slowly.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Stalled {
     /// How many, beside the receivers.
     pub connections: u32,
+    /// Bytes that each of them reads in a second; 0: none.
+    pub read_bytes_per_s: f64,
     /// `SO_RCVBUF`; `None`: the system's.
     pub receive_buffer_bytes: Option<usize>,
 }
@@ -213,8 +215,19 @@ pub struct Load {
     pub deadline: Duration,
     /// How messages are published.
     pub via: Via,
-    /// Readers that do not read.
+    /// Readers that do not read, or too slowly.
     pub stalled: Stalled,
+    /// `soak`: how often the course of memory and latency is noted.
+    pub soak_interval: Option<Duration>,
+}
+
+/// When guests are cut, and how long they have to come back.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Visits {
+    /// From the beginning of the measured period.
+    pub cuts: Vec<Duration>,
+    /// After the measured period: how long to wait for those that are away.
+    pub patience: Duration,
 }
 
 /// What is to be done.
@@ -272,6 +285,8 @@ pub struct Job {
     pub output: Output,
     /// What is to be done.
     pub task: Task,
+    /// What happens to guests.
+    pub visits: Visits,
     /// Everything random follows from it.
     pub seed: u64,
 }
@@ -377,6 +392,10 @@ impl Load {
             ));
         }
         self.check_via(job.server.dialect)?;
+        if self.stalled.connections == 0 && self.stalled.receive_buffer_bytes.is_some() {
+            let cause = "a receive buffer for slow readers, and no slow readers";
+            return Err(Failure::usage(cause, "--stalled-rcvbuf", "add --stalled N, or leave it out"));
+        }
         let descriptors = crate::os::raise_descriptor_limit();
         /// Rings, files, /proc and the like.
         const OTHER_DESCRIPTORS: u64 = 400;

@@ -280,6 +280,8 @@ pub struct Merger {
     latencies: Latencies,
     /// Last-receiver times since the last look, for the progress line.
     recent_last: Distribution,
+    /// Last-receiver times since the last noted interval.
+    interval_last: Distribution,
 }
 
 impl Merger {
@@ -292,6 +294,7 @@ impl Merger {
             pending: HashMap::new(),
             latencies: Latencies::default(),
             recent_last: Distribution::default(),
+            interval_last: Distribution::default(),
         }
     }
 
@@ -360,6 +363,7 @@ impl Merger {
             out.last.record_ns(last_ns.saturating_sub(track.intended_ns), 1);
             out.spread.record_ns(last_ns - first_ns, 1);
             self.recent_last.record_ns(last_ns.saturating_sub(track.intended_ns), 1);
+            self.interval_last.record_ns(last_ns.saturating_sub(track.intended_ns), 1);
         }
     }
 
@@ -368,6 +372,13 @@ impl Merger {
         let p99 = (self.recent_last.count() > 0).then(|| self.recent_last.at_us(0.99));
         self.recent_last.clear();
         p99
+    }
+
+    /// Last-receiver times since the last call.
+    pub fn take_interval(&mut self) -> Summary {
+        let summary = self.interval_last.summary();
+        self.interval_last.clear();
+        summary
     }
 
     /// Ends the merge: parts of which some worker never saw anything are finished as they are.

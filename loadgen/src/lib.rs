@@ -57,11 +57,14 @@ pub mod report;
 mod run;
 mod sending;
 pub mod shared;
+pub mod soak;
 mod stalled;
+pub mod storm;
 mod subscribing;
 pub mod target;
 pub mod threshold;
 pub mod verdict;
+mod visiting;
 pub mod wire;
 pub mod worker;
 

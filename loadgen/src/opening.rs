@@ -84,6 +84,7 @@ impl<D: Dial> Worker<D> {
             conn.state = State::Empty;
             conn.generation = conn.generation.next();
             self.count_occupied(u32::MAX);
+            self.vacated(slot);
             return;
         }
         self.end_phase(slot, |phases| &mut phases.tcp);
@@ -303,6 +304,9 @@ impl<D: Dial> Worker<D> {
             self.phases.total.record_ns(u64::from(elapsed_us) * 1_000, 1);
         }
         self.count_open(1);
+        if self.conns[slot.0 as usize].role == Role::Guest {
+            self.welcomed(slot);
+        }
     }
 
     pub(crate) fn end_phase(
@@ -353,10 +357,12 @@ impl<D: Dial> Worker<D> {
             }
             let conn = &self.conns[slot.0 as usize];
             // A connection with something to say needs no other sign of life.
-            if conn.state == State::Open && conn.role != Role::HttpPublisher && conn.outbox == 0 && !conn.sending {
-                if let Some(ping) = self.voice(slot).phrases.ping {
-                    self.say(slot, ping, tag::PING);
-                }
+            let idles = conn.state == State::Open && conn.outbox == 0 && !conn.sending;
+            if let Some(ping) = self.voice(slot).phrases.ping
+                && idles
+                && conn.role != Role::HttpPublisher
+            {
+                self.say(slot, ping, tag::PING);
             }
         }
     }

@@ -97,6 +97,8 @@ impl Run {
             kernel,
             generator,
             stalled: None,
+            soak: None,
+            guests: None,
             thresholds: Vec::new(),
             verdict,
         }
@@ -111,6 +113,12 @@ impl Run {
             report.generator.ring_recvs += worker.io.recvs;
         }
         report.connect.phases_us = phases.summary();
+        if let Some(guests) = &mut report.guests {
+            guests.back_us = report.connect.phases_us.back;
+            // The workers' clocks are finer than the looks of the coordinator.
+            let last_us = guests.back_us.map(|back| back.max as f64 / 1e6);
+            guests.all_back_s = guests.all_back_s.map(|seen| last_us.filter(|&last| last <= seen).unwrap_or(seen));
+        }
         let troubles = self.shared().troubles();
         report.connect.troubles = troubles.into_iter().map(|(what, count)| Trouble { what, count }).collect();
         if let Some(measured) = self.broadcast.take() {

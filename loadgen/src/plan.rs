@@ -65,6 +65,17 @@ pub struct PlanOptions {
     pub seed: u64,
 }
 
+impl PlanOptions {
+    /// About how long the plan takes, nanoseconds; 0 for a window with a number of messages.
+    pub fn duration_ns(&self) -> u64 {
+        match (self.until, self.pace) {
+            (Until::Elapsed { ns }, _) => ns,
+            (Until::Messages(count), Pace::Open { messages_per_s, .. }) => (count as f64 / messages_per_s * 1e9) as u64,
+            (Until::Messages(_), Pace::Window) => 0,
+        }
+    }
+}
+
 /// One write of one publisher.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Burst {

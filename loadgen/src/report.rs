@@ -7,7 +7,9 @@ use crate::latency::Summary;
 use crate::ledger::Tally;
 use crate::procfs::Memory;
 use crate::quantity::{bytes_text, grouped, micros_text};
+use crate::soak::SoakReport;
 use crate::stalled::StalledReport;
+use crate::storm::GuestReport;
 use crate::threshold::{Checked, Threshold};
 use crate::verdict::Verdict;
 use serde::Serialize;
@@ -55,6 +57,12 @@ pub struct Report {
     /// Readers that did not read.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stalled: Option<StalledReport>,
+    /// The course of a long run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub soak: Option<SoakReport>,
+    /// Connections that came and went.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub guests: Option<GuestReport>,
     /// What had to be reached.
     pub thresholds: Vec<Checked>,
     /// Whether the figures mean anything.
@@ -328,6 +336,11 @@ impl Report {
             "late" => broadcast?.late as f64,
             "deliveries" => broadcast?.deliveries as f64,
             "connected" => f64::from(self.connect.opened),
+            "refused" => self.guests?.refused as f64,
+            "away" => self.guests?.away as f64,
+            "all_back_s" => self.guests?.all_back_s?,
+            "last_p99_ratio" => self.soak.as_ref()?.last_p99_ratio?,
+            "server_private_bytes_per_h" => self.soak.as_ref()?.server_private_bytes_per_h?,
             "cpu_us_per_delivery" => self.server?.cpu_us_per_delivery?,
             "cpu_us_per_connection" => self.server?.cpu_us_per_connection?,
             "bytes_per_connection" => self.server?.bytes_per_connection,
@@ -358,7 +371,9 @@ impl Report {
     /// How the process should end. Missed thresholds first: they are true whatever the generator did.
     pub fn exit(&self) -> Exit {
         let asked = self.negotiate.is_none_or(|negotiate| negotiate.answered == negotiate.requests);
-        let complete = self.broadcast.is_some() || self.connect.failed == 0 && self.connect.lost == 0 && asked;
+        let back = self.guests.is_none_or(|guests| guests.away == 0);
+        let complete =
+            back && (self.broadcast.is_some() || self.connect.failed == 0 && self.connect.lost == 0 && asked);
         if self.thresholds.iter().any(|checked| !checked.met) {
             Exit::ThresholdMissed
         } else if !complete {
@@ -395,11 +410,20 @@ impl Report {
         if let Some(stalled) = &self.stalled {
             writeln!(
                 out,
-                "stalled   {} readers | {} unread in their receive queues | {} seen closed",
+                "slow      {} readers | {} messages read, {} corrupt, {} ended | {} unread in their receive queues | {} seen closed",
                 stalled.connections,
+                grouped(stalled.messages_read),
+                stalled.corrupt,
+                stalled.ended,
                 bytes_text(stalled.unread_bytes),
                 stalled.seen_closed
             )?;
+        }
+        if let Some(soak) = &self.soak {
+            soak.write_summary(out)?;
+        }
+        if let Some(guests) = &self.guests {
+            guests.write_summary(out)?;
         }
         for checked in &self.thresholds {
             let value = checked.value.map_or("no such figure in this run".to_owned(), |value| format!("{value}"));
@@ -435,6 +459,7 @@ impl Report {
             ("handshake", phases.handshake),
             ("total", phases.total),
             ("close", phases.close),
+            ("back", phases.back),
         ] {
             if let Some(phase) = phase {
                 writeln!(out, "  {name:<13} {}", line(&phase))?;

@@ -4,13 +4,14 @@ use crate::audience::Audience;
 use crate::baseline::{Baseline, settled_sample};
 use crate::broadcast;
 use crate::failure::{Exit, Failure};
-use crate::job::{Job, SLOTS_PER_RING_MAX, Task};
+use crate::job::{Job, Load, SLOTS_PER_RING_MAX, Task};
 use crate::os;
 use crate::payload::{Padding, Random};
 use crate::procfs::{Memory, ProcessSample};
 use crate::progress::{Progress, connecting};
 use crate::report::{ConnectReport, NegotiateReport, Report};
 use crate::shared::{Shared, Stage};
+use crate::storm::Storm;
 use crate::verdict::Verdict;
 use crate::wire::Wire;
 use crate::worker::{Setup, Worker, WorkerReport, log_bytes, pool_for};
@@ -60,6 +61,8 @@ pub(crate) struct Run {
     pub(crate) before: Samples,
     /// The bare sockets, open until the end.
     pub(crate) baseline: Option<Baseline>,
+    /// Guests, once the measured period has begun.
+    pub(crate) storm: Option<Storm>,
     /// Measured by the task, put into the report when the workers have ended.
     pub(crate) broadcast: Option<broadcast::Measured>,
 }
@@ -130,7 +133,7 @@ impl Run {
         drop(ready);
         wait_for_start(&started, setup.job.fleet.workers)?;
         let before = Samples::take(&setup.job)?;
-        Ok(Self { setup, progress, workers, before, baseline, broadcast: None })
+        Ok(Self { setup, progress, workers, before, baseline, storm: None, broadcast: None })
     }
 
     pub(crate) fn shared(&self) -> &Shared {
@@ -168,6 +171,11 @@ impl Run {
                 connect.lost = self.shared().sum_u32(|worker| &worker.lost);
                 (spent, None, Verdict::of_closed_loop(spent.busy_ratio, spent.waiting_ratio))
             }
+            Task::Load(_, load) if setup.job.fleet.steady() == 0 => {
+                let spent = self.watch_guests(load)?;
+                connect.lost = self.shared().sum_u32(|worker| &worker.lost);
+                (spent, None, Verdict::of_closed_loop(spent.busy_ratio, spent.waiting_ratio))
+            }
             Task::Load(_, load) => {
                 let measured = broadcast::lead(self, load)?;
                 let (spent, verdict) = (measured.spent, Verdict::default());
@@ -177,7 +185,49 @@ impl Run {
         };
         let mut report = self.report(connect, cost, spent, kernel, verdict);
         report.negotiate = negotiate;
+        report.guests = self.storm.as_ref().map(|storm| storm.report(self.shared()));
         Ok(report)
+    }
+
+    /// The measured period of a fleet of guests: nobody is left to whom a message could be owed, so there is no load.
+    fn watch_guests(&mut self, load: &Load) -> Result<Spent, Failure> {
+        let before = Samples::take(&self.setup.job)?;
+        self.shared().set_stage(Stage::Measured);
+        self.begin_storm();
+        let until = Instant::now() + Duration::from_nanos(load.plan.duration_ns());
+        self.wait(|_| (Instant::now() >= until, 0.0, "guests come and go".to_owned()))?;
+        self.await_guests()?;
+        let after = Samples::take(&self.setup.job)?;
+        Ok(self.spent(&before, &after))
+    }
+
+    /// From now on guests are watched, and cut at their time.
+    pub(crate) fn begin_storm(&mut self) {
+        let job = &self.setup.job;
+        let guests = job.fleet.connections - job.fleet.steady();
+        let all = job.fleet.connections + job.publishers();
+        self.storm = (guests > 0).then(|| Storm::new(job.visits.cuts.clone(), guests, all));
+    }
+
+    /// Waits for cuts to come and for guests that are away, as long as the job says.
+    pub(crate) fn await_guests(&mut self) -> Result<(), Failure> {
+        if self.storm.is_none() || self.setup.job.visits.cuts.is_empty() {
+            return Ok(());
+        }
+        let last_cut = self.setup.job.visits.cuts.iter().max().copied().unwrap_or_default();
+        let until = Instant::now() + last_cut + self.setup.job.visits.patience;
+        loop {
+            self.check_workers()?;
+            let shared = self.setup.shared.clone();
+            if self.storm.as_mut().is_none_or(|storm| storm.look(&shared)) || Instant::now() > until {
+                return Ok(());
+            }
+            if self.progress.is_due() {
+                let open = shared.sum_u32(|worker| &worker.open);
+                self.progress.show(1.0, &format!("waiting for guests, {open} connections open"));
+            }
+            std::thread::sleep(LOOK);
+        }
     }
 
     /// Has all sockets ask until `requests` are answered, or nothing is answered any more.
@@ -281,6 +331,9 @@ impl Run {
                 self.progress.show(part, &text);
             }
             self.check_workers()?;
+            if let Some(storm) = &mut self.storm {
+                storm.look(&self.setup.shared);
+            }
             std::thread::sleep(LOOK);
         }
     }

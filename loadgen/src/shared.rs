@@ -47,6 +47,23 @@ impl Stage {
     }
 }
 
+/// What one worker's guests did.
+#[derive(Debug, Default)]
+pub struct GuestCounters {
+    /// Lives that ended with a farewell.
+    pub lives: AtomicU64,
+    /// Cut.
+    pub cut: AtomicU64,
+    /// Ended by the server.
+    pub dropped: AtomicU64,
+    /// Open again.
+    pub returned: AtomicU64,
+    /// Attempts to come back that failed.
+    pub refused: AtomicU64,
+    /// Guests that do not try any more.
+    pub gave_up: AtomicU64,
+}
+
 /// One worker's figures, on cache lines of their own. Written by the worker only.
 #[derive(Debug, Default)]
 #[repr(align(128))]
@@ -69,6 +86,8 @@ pub struct Counters {
     pub guests: AtomicU64,
     /// Messages that came back to publishers.
     pub echoes: AtomicU64,
+    /// What guests did.
+    pub guest: GuestCounters,
     /// Bytes received.
     pub bytes: AtomicU64,
     /// Polls of receivers that were answered with something.
@@ -135,6 +154,8 @@ pub struct Shared {
     plans: Box<[PlanBox]>,
     /// What receivers are called by the server, where it is asked.
     names: Mutex<Vec<Box<str>>>,
+    /// How often guests were to be cut.
+    cuts: AtomicU32,
     /// First sequences of the measured period.
     base: Mutex<Vec<u32>>,
     /// Finished tracks, by worker, for the coordinator.
@@ -164,6 +185,7 @@ impl Shared {
             pushed_back: AtomicU64::new(0),
             plans: (0..workers).map(|_| PlanBox::default()).collect(),
             names: Mutex::default(),
+            cuts: AtomicU32::new(0),
             base: Mutex::new(vec![u32::MAX; lanes as usize]),
             tracks: (0..workers).map(|_| Mutex::default()).collect(),
             refused: Mutex::new(None),
@@ -232,6 +254,16 @@ impl Shared {
     /// A publishing worker reports an end.
     pub fn end_plan(&self, worker: u32, state: PlanState) {
         self.plans[worker as usize].state.store(state as u8, Ordering::Release);
+    }
+
+    /// Has all guests that wait for it cut.
+    pub fn cut(&self) {
+        self.cuts.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// How often that was asked for.
+    pub fn cuts(&self) -> u32 {
+        self.cuts.load(Ordering::Acquire)
     }
 
     /// The server calls a receiver so.

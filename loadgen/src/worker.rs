@@ -14,6 +14,7 @@ use crate::publishing::Publisher;
 use crate::reader::{Event, Reader};
 use crate::shared::{Shared, Stage, add, add_u32};
 use crate::subscribing::Session;
+use crate::visiting::Guests;
 use crate::wire::Wire;
 use fanfare_engine::buf::{Logs, RecvPool, Slab};
 use fanfare_engine::io::{Completion, Dial, Errno, IoCounters, Received, Slot, Wait};
@@ -120,6 +121,7 @@ pub struct Worker<D: Dial> {
     pub(crate) events: Vec<Event>,
     /// By slot: answers that must come before it is open.
     pub(crate) entering: HashMap<u32, u32>,
+    pub(crate) guests: Guests,
     /// What has been seen and is none of ours.
     pub(crate) strangers: u64,
     /// Deliveries that no publisher has sent.
@@ -214,6 +216,7 @@ impl<D: Dial> Worker<D> {
             retry: Vec::new(),
             events: Vec::new(),
             entering: HashMap::new(),
+            guests: Guests::new(setup.job.seed, index),
             strangers: 0,
             impossible: 0,
             setup,
@@ -262,8 +265,9 @@ impl<D: Dial> Worker<D> {
             self.dial();
             self.tick();
             let due_ns = self.publish();
+            self.visit();
             self.retry_receives();
-            let wait = self.wait(completions.len(), due_ns);
+            let wait = self.wait(completions.len(), due_ns.min(self.guests.next_ns()));
             completions.clear();
             self.io.enter(wait, &mut pool, &mut completions).map_err(|error| {
                 let place = format!("io_uring of worker {}", self.index);
@@ -315,6 +319,7 @@ impl<D: Dial> Worker<D> {
         self.stage = stage;
         if begins {
             self.ask_all();
+            self.begin_lives();
         }
         shared.counters[self.index as usize].stage_seen.store(stage as u8, Ordering::Release);
     }

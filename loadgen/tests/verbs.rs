@@ -3,6 +3,7 @@
 mod hub;
 
 use clap::Parser;
+use fanfare_engine::Limits;
 use fanfare_loadgen::cli::Cli;
 use fanfare_loadgen::failure::{Exit, Failure};
 use fanfare_loadgen::report::{BroadcastReport, Report};
@@ -138,4 +139,87 @@ fn a_method_that_is_not_there_is_named() {
         let failure = try_run(&hub, flags).expect_err(flags).to_string();
         assert!(failure.contains(part), "{flags}: {failure}");
     }
+}
+
+#[test]
+fn guests_come_and_go_while_the_others_lose_nothing() {
+    let hub = Hub::start();
+    for flags in ["", "--transport ws=50,sse=25,lp=25 --workers 2"] {
+        let flags =
+            format!("churn -n 40 --part 0.5 --life uniform:50ms-150ms --rate 100/s --duration 1s --warmup 0 {flags}");
+        let report = run(&hub, &flags);
+        let found = clean(&report);
+        assert_eq!(found.deliveries, found.messages * 20);
+        let guests = report.guests.expect("guests");
+        assert_eq!((guests.guests, guests.dropped, guests.refused, guests.gave_up), (20, 0, 0, 0), "{guests:?}");
+        // Twenty guests, about ten lives each.
+        assert!((60..600).contains(&guests.lives), "{guests:?}");
+        assert!(guests.returned <= guests.lives && guests.returned + 20 >= guests.lives, "{guests:?}");
+        assert!(found.guest_deliveries.is_some_and(|count| count > 0));
+    }
+}
+
+#[test]
+fn everybody_is_cut_and_comes_back() {
+    let hub = Hub::start();
+    let report = run(&hub, "storm -n 60 --after 100ms --duration 300ms --workers 2");
+    let guests = report.guests.expect("guests");
+    assert_eq!((guests.guests, guests.cut, guests.returned), (60, 60, 60), "{guests:?}");
+    assert_eq!((guests.refused, guests.gave_up, guests.away, guests.dropped), (0, 0, 0, 0), "{guests:?}");
+    assert!(guests.all_back_s.is_some(), "{guests:?}");
+    assert_eq!(guests.back_us.map(|back| back.count), Some(60));
+    assert!(report.broadcast.is_none());
+    assert_eq!(report.exit(), Exit::Done);
+
+    // Half of them: the other half goes on receiving.
+    let flags = "storm -n 40 --part 0.5 --after 200ms --rate 200/s --messages 120 --warmup 0";
+    let report = run(&hub, flags);
+    assert_eq!(clean(&report).deliveries, 120 * 20);
+    let guests = report.guests.expect("guests");
+    assert_eq!((guests.cut, guests.returned, guests.away), (20, 20, 0), "{guests:?}");
+}
+
+#[test]
+fn a_storm_that_is_not_let_in_comes_back_later_and_the_refusals_are_counted() {
+    // 30 connections come in a second; 40 that were cut find that out at once, and again after 2 s.
+    let limits = Limits { connect_rate: 30, ..Limits::default() };
+    let hub = Hub::with(limits, 1);
+    let report = run(&hub, "storm -n 40 --connect-rate 20/s --after 1500ms --duration 2s --patience 40s");
+    let guests = report.guests.expect("guests");
+    assert_eq!((guests.cut, guests.returned, guests.gave_up, guests.away), (40, 40, 0, 0), "{guests:?}");
+    assert!((1..=60).contains(&guests.refused) && guests.refused_per_s_max <= guests.refused, "{guests:?}");
+    assert!(guests.all_back_s.is_some_and(|seconds| seconds >= 2.0), "{guests:?}");
+}
+
+#[test]
+fn slow_readers_are_victims_and_the_others_bystanders() {
+    let hub = Hub::start();
+    // Each victim is sent 60 x 4 KiB in half a second and reads 64 KiB/s: it has some, and cannot have all.
+    let flags = "slow -n 10 --part 0.2 --read-rate 64KiB/s --rate 120/s --messages 60 --size 4096 --warmup 0";
+    let report = run(&hub, flags);
+    assert_eq!(clean(&report).deliveries, 60 * 8);
+    let victims = report.stalled.expect("victims");
+    assert_eq!((victims.connections, victims.corrupt, victims.ended), (2, 0, 0), "{victims:?}");
+    assert!((1..=2 * 61).contains(&victims.messages_read) && victims.bytes_read > 0, "{victims:?}");
+    // Those that stop.
+    let report = run(&hub, "slow -n 10 --part 0.2 --rate 200/s --messages 60 --size 1000 --warmup 0");
+    let victims = report.stalled.expect("victims");
+    assert_eq!((victims.connections, victims.messages_read, victims.bytes_read), (2, 0, 0), "{victims:?}");
+    assert!(victims.unread_bytes > 60_000, "{victims:?}");
+    assert_eq!(clean(&report).deliveries, 60 * 8);
+}
+
+#[test]
+fn a_soak_has_a_course_and_a_drift() {
+    let hub = Hub::start();
+    let pid = std::process::id();
+    let flags = format!("soak -n 5 --rate 100/s --duration 1500ms --interval 250ms --warmup 0 --server-pid {pid}");
+    let report = run(&hub, &flags);
+    let found = clean(&report);
+    let soak = report.soak.as_ref().expect("a course");
+    assert!((4..=7).contains(&soak.points.len()), "{soak:?}");
+    assert!(soak.points.iter().map(|point| point.messages).sum::<u64>() <= found.messages);
+    assert!(soak.points.iter().all(|point| point.server_private_bytes.is_some_and(|bytes| bytes > 0)), "{soak:?}");
+    assert!(soak.last_p99_ratio.is_some_and(|ratio| ratio > 0.0), "{soak:?}");
+    assert!(soak.server_private_bytes_per_h.is_some());
 }

@@ -2,7 +2,7 @@
 
 use crate::failure::Failure;
 use crate::fleet::{Class, Fleet, Stay, split};
-use crate::job::{Dialect, Job, Output, Server, Task};
+use crate::job::{Dialect, Job, Output, Server, Task, Visits};
 use crate::quantity::{parse_duration, parse_rate};
 use crate::target::{SourceAddresses, Url};
 use crate::threshold::Threshold;
@@ -179,6 +179,12 @@ impl CommonArgs {
         self.seed
     }
 
+    /// So many connections fewer: they are something else.
+    pub(super) fn without(mut self, connections: u32) -> Self {
+        self.connections = self.connections.saturating_sub(connections);
+        self
+    }
+
     /// What publishers speak.
     pub(super) fn dialect(&self) -> Dialect {
         self.protocol.as_ref().map_or(self.dialect, |mix| mix.0[0].0)
@@ -230,7 +236,7 @@ impl CommonArgs {
             pings: !self.no_pings,
         };
         let output = Output { json: self.json, quiet: self.quiet, thresholds: self.thresholds };
-        Ok(Job { server, fleet, output, task, seed: self.seed })
+        Ok(Job { server, fleet, output, task, visits: Visits::default(), seed: self.seed })
     }
 }
 

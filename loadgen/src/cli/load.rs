@@ -80,7 +80,7 @@ pub struct PublishArgs {
     #[arg(long, value_name = "N", default_value_t = 0, help_heading = "Slow readers")]
     stalled: u32,
     /// SO_RCVBUF of those connections
-    #[arg(long, value_name = "BYTES", value_parser = parse_bytes, requires = "stalled", help_heading = "Slow readers")]
+    #[arg(long, value_name = "BYTES", value_parser = parse_bytes, help_heading = "Slow readers")]
     stalled_rcvbuf: Option<usize>,
 }
 
@@ -143,7 +143,12 @@ impl AmountArgs {
     }
 
     /// How long to measure; `otherwise` when the user does not say.
-    pub(super) fn duration(&self, otherwise: Duration) -> Duration {
+    pub(super) fn with_duration(mut self, otherwise: Duration) -> Self {
+        self.duration = Some(self.duration(otherwise));
+        self
+    }
+
+    fn duration(&self, otherwise: Duration) -> Duration {
         self.duration.unwrap_or(otherwise)
     }
 
@@ -175,6 +180,7 @@ impl AmountArgs {
             deadline: self.deadline,
             via,
             stalled: Stalled::default(),
+            soak_interval: None,
         }
     }
 }
@@ -203,7 +209,8 @@ impl PublishArgs {
         let pace = if self.window { Pace::Window } else { amount.pace(rate) };
         let via = self.via(common.dialect(), shape)?;
         let load = amount.load_of(common, shape, entry, via, pace, self.burst, self.publishers);
-        let stalled = Stalled { connections: self.stalled, receive_buffer_bytes: self.stalled_rcvbuf };
+        let stalled =
+            Stalled { connections: self.stalled, read_bytes_per_s: 0.0, receive_buffer_bytes: self.stalled_rcvbuf };
         Ok(Load { stalled, ..load })
     }
 
