@@ -373,7 +373,7 @@ mod tests {
         let load = job.task.load().expect("load");
         assert_eq!(job.fleet.connections, 1000);
         assert_eq!(job.fleet.workers, 1);
-        assert_eq!(load.payload_bytes, 512);
+        assert_eq!(load.size, crate::payload::Size::Fixed(512));
         let arguments = default_arguments(Shape::All);
         assert_eq!(load.via, Via::Invocation { method: "Broadcast".into(), target: "m".into(), arguments });
         assert!(!load.is_window());

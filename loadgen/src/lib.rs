@@ -56,6 +56,7 @@ pub mod reader;
 pub mod report;
 mod run;
 mod sending;
+pub mod self_check;
 pub mod shared;
 pub mod soak;
 mod stalled;
