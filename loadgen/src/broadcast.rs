@@ -205,7 +205,10 @@ fn plans(job: &Job, load: &Load, options: PlanOptions) -> Vec<(u32, Plan)> {
         };
         let seed = options.seed ^ (u64::from(worker) << 32);
         let steps = options.steps.map(|steps| steps.scaled(share as f64 / all as f64));
-        (worker, Plan::new(PlanOptions { pace, steps, until, seed, publishers: 1, destinations: share as u32, ..options }))
+        (
+            worker,
+            Plan::new(PlanOptions { pace, steps, until, seed, publishers: 1, destinations: share as u32, ..options }),
+        )
     };
     (0..job.fleet.workers).map(one).collect()
 }

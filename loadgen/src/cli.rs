@@ -2,9 +2,11 @@
 
 mod common;
 mod load;
+mod self_check;
 
 pub use self::common::{CommonArgs, Mix, classes, parse_protocols, parse_transports};
 pub use self::load::{AmountArgs, PublishArgs, default_arguments, default_method};
+pub use self::self_check::SelfCheckArgs;
 use crate::audience::Shape;
 use crate::failure::Failure;
 use crate::fleet::{Lifetime, Stay};
@@ -51,6 +53,8 @@ pub enum Command {
     Soak(Box<SoakArgs>),
     /// Negotiate over and over without connecting, and tell what that costs the server.
     Negotiate(NegotiateArgs),
+    /// Measure this generator on this machine, without a server: can it carry what is to be asked of it?
+    SelfCheck(SelfCheckArgs),
 }
 
 /// Flags of `connect`.
@@ -266,6 +270,13 @@ impl Command {
             Self::Idle(args) => {
                 let task = Task::Idle { hold: args.hold, baseline: !args.no_baseline };
                 (steady(&args.common), args.common, task)
+            }
+            Self::SelfCheck(_) => {
+                return Err(Failure::usage(
+                    "this command measures no server, so it is no job",
+                    "self-check",
+                    "pass it to execute()",
+                ));
             }
             Self::Negotiate(args) => {
                 let task = Task::Negotiate { requests: args.requests };

@@ -55,8 +55,8 @@ pub mod quantity;
 pub mod reader;
 pub mod report;
 mod run;
-mod sending;
 pub mod self_check;
+mod sending;
 pub mod shared;
 pub mod soak;
 mod stalled;
@@ -71,7 +71,8 @@ pub mod worker;
 
 use crate::cli::Command;
 use crate::failure::{Exit, Failure};
-use crate::report::Report;
+use crate::job::Job;
+use serde::Serialize;
 use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
@@ -81,35 +82,44 @@ pub use crate::run::run;
 /// Runs one command as its own program would: progress and errors on standard error, the summary (or the JSON, with
 /// `--json -`) on standard output. The exit code is that of [`failure::Exit`].
 pub fn execute(command: Command) -> ExitCode {
-    let exit = match command.into_job().and_then(|job| {
-        let json = job.output.json.clone();
-        let report = run(job)?;
-        write_report(&report, json.as_deref())?;
-        Ok(report.exit())
-    }) {
-        Ok(exit) => exit,
-        Err(failure) => {
-            // Nowhere is left to report that standard error is gone.
-            let _ = writeln!(std::io::stderr(), "{failure}");
-            failure.exit
-        }
+    let done = match &command {
+        Command::SelfCheck(args) => args.execute(),
+        _ => measure(command),
     };
+    let exit = done.unwrap_or_else(|failure| {
+        // Nowhere is left to report that standard error is gone.
+        let _ = writeln!(std::io::stderr(), "{failure}");
+        failure.exit
+    });
     ExitCode::from(exit.code())
 }
 
-fn write_report(report: &Report, json: Option<&Path>) -> Result<(), Failure> {
+fn measure(command: Command) -> Result<Exit, Failure> {
+    measure_job(command.into_job()?)
+}
+
+/// One job from start to its printed report.
+pub(crate) fn measure_job(job: Job) -> Result<Exit, Failure> {
+    let json = job.output.json.clone();
+    let report = run(job)?;
+    write_result(&report, &report.summary(), json.as_deref())?;
+    Ok(report.exit())
+}
+
+/// Writes a result as JSON where the user wants it, and the summary to standard output unless the JSON goes there.
+pub(crate) fn write_result(result: &impl Serialize, summary: &str, json: Option<&Path>) -> Result<(), Failure> {
     let unwritten = |place: &Path, error: &dyn std::fmt::Display| {
         let cause = format!("the result cannot be written: {error}");
         Failure::new(Exit::Failed, cause, place.display().to_string(), "choose a writable file with --json")
     };
     let stdout = Path::new("-");
     if let Some(path) = json {
-        let mut text = serde_json::to_string_pretty(report).map_err(|error| unwritten(path, &error))?;
+        let mut text = serde_json::to_string_pretty(result).map_err(|error| unwritten(path, &error))?;
         text.push('\n');
         if path == stdout {
             return std::io::stdout().write_all(text.as_bytes()).map_err(|error| unwritten(path, &error));
         }
         std::fs::write(path, text).map_err(|error| unwritten(path, &error))?;
     }
-    std::io::stdout().write_all(report.summary().as_bytes()).map_err(|error| unwritten(stdout, &error))
+    std::io::stdout().write_all(summary.as_bytes()).map_err(|error| unwritten(stdout, &error))
 }

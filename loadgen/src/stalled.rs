@@ -170,8 +170,8 @@ impl Slow {
                 }
             }
             if !buffer.is_empty() {
-                for at in 0..self.sockets.len() {
-                    self.read_some(at, &mut carries[at], &mut buffer);
+                for (at, carry) in carries.iter_mut().enumerate() {
+                    self.read_some(at, carry, &mut buffer);
                 }
             }
             std::thread::sleep(LOOK);
