@@ -2,10 +2,12 @@
 
 mod common;
 mod load;
+mod run;
 mod self_check;
 
-pub use self::common::{CommonArgs, Mix, classes, parse_protocols, parse_transports};
+pub use self::common::{CommonArgs, Mix, OutputArgs, Parts, SEED, WayArgs, classes, parse_protocols, parse_transports};
 pub use self::load::{AmountArgs, PublishArgs, default_arguments, default_method};
+pub use self::run::RunArgs;
 pub use self::self_check::SelfCheckArgs;
 use crate::audience::Shape;
 use crate::failure::Failure;
@@ -51,6 +53,8 @@ pub enum Command {
     Slow(Box<SlowArgs>),
     /// Broadcast for long, and tell how memory and latency drift.
     Soak(Box<SoakArgs>),
+    /// Run a scenario: one that comes with the generator, by name, or a TOML file.
+    Run(Box<RunArgs>),
     /// Negotiate over and over without connecting, and tell what that costs the server.
     Negotiate(NegotiateArgs),
     /// Measure this generator on this machine, without a server: can it carry what is to be asked of it?
@@ -271,6 +275,7 @@ impl Command {
                 let task = Task::Idle { hold: args.hold, baseline: !args.no_baseline };
                 (steady(&args.common), args.common, task)
             }
+            Self::Run(args) => return args.into_job(),
             Self::SelfCheck(_) => {
                 return Err(Failure::usage(
                     "this command measures no server, so it is no job",

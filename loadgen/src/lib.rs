@@ -1,7 +1,7 @@
 //! Load generator for SignalR and WebSocket servers: open loop, a ledger for every receiver, every payload verified.
 //!
 //! ```text
-//!  cli -> job            flags, checked before a socket is opened
+//!  cli, scenario -> job  flags and files, checked before a socket is opened
 //!  run, broadcast        the coordinator: stages, samples of both sides, report
 //!    | shared            the board between them: figures, plans, finished tracks
 //!  worker                one thread, one ring: the turn
@@ -55,6 +55,7 @@ pub mod quantity;
 pub mod reader;
 pub mod report;
 mod run;
+pub mod scenario;
 pub mod self_check;
 mod sending;
 pub mod shared;
@@ -84,6 +85,7 @@ pub use crate::run::run;
 pub fn execute(command: Command) -> ExitCode {
     let done = match &command {
         Command::SelfCheck(args) => args.execute(),
+        Command::Run(args) if args.prints() => args.print(),
         _ => measure(command),
     };
     let exit = done.unwrap_or_else(|failure| {

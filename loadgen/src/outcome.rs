@@ -84,6 +84,7 @@ impl Run {
         Report {
             schema: SCHEMA,
             command: job.task.name(),
+            scenario: job.scenario.clone(),
             target: job.server.target.clone(),
             dialect: one_of(job.fleet.classes.iter().map(|class| class.dialect.to_string())),
             transport: one_of(job.fleet.classes.iter().map(|class| class.transport.name())),

@@ -25,6 +25,9 @@ pub struct Report {
     pub schema: &'static str,
     /// The command, for example `broadcast`.
     pub command: &'static str,
+    /// The scenario it was made from.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub scenario: Option<String>,
     /// As given.
     pub target: String,
     /// As given.
@@ -348,18 +351,50 @@ impl Report {
         })
     }
 
+    /// The same of one class of receivers.
+    fn figure_of(&self, class: &str, metric: &str) -> Option<f64> {
+        if self.classes.is_empty() {
+            // There is one class, which is everybody.
+            return self.figure(metric);
+        }
+        let class = self.classes.iter().find(|found| found.name == class)?;
+        if let Some((distribution, point)) = metric.split_once('.') {
+            let summary = if distribution == "last" { class.last_receiver_us } else { class.latency_us };
+            return if summary.count == 0 { None } else { summary.point(point) };
+        }
+        Some(match metric {
+            "missing" => class.ledger.missing,
+            "duplicate" => class.ledger.duplicate,
+            "out_of_order" => class.ledger.out_of_order,
+            "corrupt" => class.ledger.corrupt,
+            "misrouted" => class.ledger.misrouted,
+            "late" => class.late,
+            "deliveries" => class.ledger.received,
+            _ => return None,
+        } as f64)
+    }
+
     /// Checks the user's thresholds, and for a broadcast those that go without saying: a clean ledger. One that the
     /// user gave for the same figure takes the place of ours.
     pub fn check_thresholds(&mut self, given: &[Threshold]) {
         let mut all = given.to_vec();
         if self.broadcast.is_some() {
             for metric in ["missing", "duplicate", "out_of_order", "corrupt", "misrouted"] {
-                if !given.iter().any(|threshold| threshold.metric() == metric) {
+                if !given.iter().any(|threshold| threshold.class().is_none() && threshold.metric() == metric) {
                     all.extend(Threshold::parse(&format!("{metric}==0")));
                 }
             }
         }
-        self.thresholds = all.iter().map(|threshold| threshold.check(self.figure(threshold.metric()))).collect();
+        self.thresholds = all
+            .iter()
+            .map(|threshold| {
+                let value = match threshold.class() {
+                    Some(class) => self.figure_of(class, threshold.metric()),
+                    None => self.figure(threshold.metric()),
+                };
+                threshold.check(value)
+            })
+            .collect();
         if let Some(warmup) = self.broadcast.as_ref().map(|broadcast| broadcast.warmup).filter(|w| !w.is_clean()) {
             self.verdict.notes.push(format!(
                 "before measuring: {} missing, {} duplicate, {} out of order, {} corrupt",
@@ -395,6 +430,9 @@ impl Report {
 
     fn write_summary(&self, out: &mut String) -> std::fmt::Result {
         let Self { target, command, dialect, transport, seed, .. } = self;
+        if let Some(scenario) = &self.scenario {
+            writeln!(out, "scenario  {scenario}")?;
+        }
         writeln!(out, "target    {target} | {command} | {dialect} over {transport} | seed {seed}")?;
         self.write_connect(out)?;
         if let Some(negotiate) = &self.negotiate {
