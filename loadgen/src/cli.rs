@@ -3,11 +3,13 @@
 mod common;
 mod load;
 mod run;
+mod search;
 mod self_check;
 
 pub use self::common::{CommonArgs, Mix, OutputArgs, Parts, SEED, WayArgs, classes, parse_protocols, parse_transports};
 pub use self::load::{AmountArgs, PublishArgs, default_arguments, default_method};
 pub use self::run::RunArgs;
+pub use self::search::SearchArgs;
 pub use self::self_check::SelfCheckArgs;
 use crate::audience::Shape;
 use crate::failure::Failure;
@@ -55,6 +57,8 @@ pub enum Command {
     Soak(Box<SoakArgs>),
     /// Run a scenario: one that comes with the generator, by name, or a TOML file.
     Run(Box<RunArgs>),
+    /// Find the highest rate, or the most connections, that meets an objective.
+    Search(Box<SearchArgs>),
     /// Negotiate over and over without connecting, and tell what that costs the server.
     Negotiate(NegotiateArgs),
     /// Measure this generator on this machine, without a server: can it carry what is to be asked of it?
@@ -276,10 +280,10 @@ impl Command {
                 (steady(&args.common), args.common, task)
             }
             Self::Run(args) => return args.into_job(),
-            Self::SelfCheck(_) => {
+            Self::SelfCheck(_) | Self::Search(_) => {
                 return Err(Failure::usage(
-                    "this command measures no server, so it is no job",
-                    "self-check",
+                    "this command is not one run",
+                    "self-check, search",
                     "pass it to execute()",
                 ));
             }

@@ -56,6 +56,7 @@ pub mod reader;
 pub mod report;
 mod run;
 pub mod scenario;
+pub mod search;
 pub mod self_check;
 mod sending;
 pub mod shared;
@@ -83,10 +84,11 @@ pub use crate::run::run;
 /// Runs one command as its own program would: progress and errors on standard error, the summary (or the JSON, with
 /// `--json -`) on standard output. The exit code is that of [`failure::Exit`].
 pub fn execute(command: Command) -> ExitCode {
-    let done = match &command {
+    let done = match command {
         Command::SelfCheck(args) => args.execute(),
+        Command::Search(args) => args.execute(),
         Command::Run(args) if args.prints() => args.print(),
-        _ => measure(command),
+        command => measure(command),
     };
     let exit = done.unwrap_or_else(|failure| {
         // Nowhere is left to report that standard error is gone.

@@ -10,7 +10,7 @@ use crate::quantity::{bytes_text, grouped, micros_text};
 use crate::soak::SoakReport;
 use crate::stalled::StalledReport;
 use crate::storm::GuestReport;
-use crate::threshold::{Checked, Threshold};
+use crate::threshold::{Checked, IMPLIED, Threshold};
 use crate::verdict::Verdict;
 use serde::Serialize;
 use std::fmt::Write;
@@ -379,7 +379,7 @@ impl Report {
     pub fn check_thresholds(&mut self, given: &[Threshold]) {
         let mut all = given.to_vec();
         if self.broadcast.is_some() {
-            for metric in ["missing", "duplicate", "out_of_order", "corrupt", "misrouted"] {
+            for metric in IMPLIED {
                 if !given.iter().any(|threshold| threshold.class().is_none() && threshold.metric() == metric) {
                     all.extend(Threshold::parse(&format!("{metric}==0")));
                 }

@@ -165,6 +165,16 @@ pub struct Checked {
     pub met: bool,
 }
 
+/// Figures of the ledger that must be 0 even if nobody says so.
+pub const IMPLIED: [&str; 5] = ["missing", "duplicate", "out_of_order", "corrupt", "misrouted"];
+
+impl Checked {
+    /// Whether it is about a figure of the ledger.
+    pub fn is_implied(&self) -> bool {
+        IMPLIED.iter().any(|figure| self.threshold == format!("{figure}==0"))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 /// Flags of every command: the other end, the connections, the output.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub struct CommonArgs {
     /// Where to connect: ws://HOST:PORT/PATH or http://HOST:PORT/PATH
     #[arg(long, value_name = "URL", help_heading = "Target")]
@@ -40,7 +40,7 @@ pub struct CommonArgs {
 }
 
 /// How connections are made and carried, the same for flags and scenarios.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub struct WayArgs {
     /// Ask POST negotiate for each connection first, instead of going straight to the WebSocket
     #[arg(long, help_heading = "Target")]
@@ -73,7 +73,7 @@ pub struct WayArgs {
 }
 
 /// Where results go, and what they must be.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub struct OutputArgs {
     /// Write the result as JSON to a file, or to standard output with -
     #[arg(long, value_name = "FILE", help_heading = "Output")]
