@@ -15,7 +15,8 @@
 //!    reader -> ledger    compares deliveries in place, then books them per receiver
 //!             latency    times per message, merged over workers into histograms
 //!  procfs, baseline      what the server and the kernel pay
-//!  verdict, threshold, report
+//!  gaps, silence          stretches in which nothing happened, on either side
+//!  verdict, fault, threshold, report
 //! ```
 //!
 //! It runs on the engine's `io` rooms with direct descriptors, so that a fleet is not bound by the descriptor limit
@@ -33,7 +34,9 @@ mod delivering;
 mod entering;
 pub mod events;
 pub mod failure;
+pub mod fault;
 pub mod fleet;
+pub mod gaps;
 mod http_publishing;
 pub mod job;
 pub mod latency;
@@ -60,6 +63,7 @@ pub mod search;
 pub mod self_check;
 mod sending;
 pub mod shared;
+mod silence;
 pub mod soak;
 mod stalled;
 pub mod storm;

@@ -3,6 +3,7 @@
 use crate::baseline::settled_sample;
 use crate::client::Phases;
 use crate::failure::Failure;
+use crate::fault;
 use crate::procfs::{KernelSample, Memory, ProcessSample};
 use crate::report::{ConnectReport, GeneratorReport, KernelReport, Report, SCHEMA, ServerReport, Trouble};
 use crate::run::{Run, Spent};
@@ -122,9 +123,11 @@ impl Run {
         }
         let troubles = self.shared().troubles();
         report.connect.troubles = troubles.into_iter().map(|(what, count)| Trouble { what, count }).collect();
+        report.connect.silent = self.shared().sum(|worker| &worker.silences);
         if let Some(measured) = self.broadcast.take() {
             measured.complete(self.shared(), &self.setup.job, workers, report);
         }
+        report.verdict.faults = fault::all(report);
     }
 }
 

@@ -81,6 +81,8 @@ pub struct ConnectReport {
     pub failed: u32,
     /// Opened and lost before the end.
     pub lost: u32,
+    /// Times a connection heard nothing for longer than `--server-timeout`: the SDK would have given it up.
+    pub silent: u64,
     /// From the first packet to the last connection open.
     pub elapsed_s: f64,
     /// Opened per second.
@@ -154,6 +156,10 @@ pub struct BroadcastReport {
     pub misrouted: u64,
     /// Received later than the deadline.
     pub late: u64,
+    /// Times in which a server that otherwise is quick reached nobody for more than 100 ms.
+    pub stalls: u64,
+    /// The longest of them, microseconds.
+    pub stall_us_max: u64,
     /// Well-formed messages that were not ours.
     pub strangers: u64,
     /// Messages that came back to publishers.
@@ -303,6 +309,10 @@ pub struct GeneratorReport {
     /// Own lateness, microseconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub send_delay_us: Option<Summary>,
+    /// Times in the measured period in which a worker did not run for more than 100 ms.
+    pub standstills: u64,
+    /// The longest of them, microseconds.
+    pub standstill_us_max: u64,
     /// Bursts that waited because the server did not take them.
     pub pushed_back: u64,
     /// Growth of private memory, per connection.
@@ -338,6 +348,8 @@ impl Report {
             "misrouted" => broadcast?.misrouted as f64,
             "late" => broadcast?.late as f64,
             "deliveries" => broadcast?.deliveries as f64,
+            "silent" => self.connect.silent as f64,
+            "stalls" => broadcast?.stalls as f64,
             "connected" => f64::from(self.connect.opened),
             "refused" => self.guests?.refused as f64,
             "away" => self.guests?.away as f64,
@@ -406,7 +418,7 @@ impl Report {
     /// How the process should end. Missed thresholds first: they are true whatever the generator did.
     pub fn exit(&self) -> Exit {
         let asked = self.negotiate.is_none_or(|negotiate| negotiate.answered == negotiate.requests);
-        let back = self.guests.is_none_or(|guests| guests.away == 0);
+        let back = self.guests.is_none_or(|guests| guests.away == 0) && self.connect.silent == 0;
         let complete =
             back && (self.broadcast.is_some() || self.connect.failed == 0 && self.connect.lost == 0 && asked);
         if self.thresholds.iter().any(|checked| !checked.met) {
@@ -467,6 +479,9 @@ impl Report {
             let value = checked.value.map_or("no such figure in this run".to_owned(), |value| format!("{value}"));
             let word = if checked.met { "ok" } else { "MISSED" };
             writeln!(out, "threshold {} | {word} | {value}", checked.threshold)?;
+        }
+        for fault in &self.verdict.faults {
+            writeln!(out, "fault     {}: {}", fault.name, fault.text)?;
         }
         for note in &self.verdict.notes {
             writeln!(out, "note      {note}")?;

@@ -43,7 +43,7 @@ pub const DISTRIBUTIONS: [&str; 7] = ["from_intended", "from_actual", "first", "
 const POINTS: [&str; 6] = ["p50", "p90", "p99", "p99_9", "max", "mean"];
 
 /// Plain figures that a threshold may name.
-pub const FIGURES: [&str; 16] = [
+pub const FIGURES: [&str; 18] = [
     "missing",
     "duplicate",
     "out_of_order",
@@ -51,6 +51,8 @@ pub const FIGURES: [&str; 16] = [
     "misrouted",
     "late",
     "deliveries",
+    "silent",
+    "stalls",
     "connected",
     "refused",
     "away",

@@ -58,6 +58,12 @@ pub struct WayArgs {
     /// Give a connection up when it is not open after this long
     #[arg(long, value_name = "TIME", default_value = "15s", value_parser = parse_duration, help_heading = "Connections")]
     pub(super) connect_timeout: Duration,
+    /// A connection that hears nothing for longer is counted as silent: a client of the SDK would have given it up
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = parse_duration, help_heading = "Connections")]
+    pub(super) server_timeout: Duration,
+    /// Draw each turn of each worker out by this time: the run must then call itself invalid
+    #[arg(long, value_name = "TIME", default_value = "0", value_parser = parse_duration, hide = true)]
+    pub(super) handicap: Duration,
     /// Local addresses: auto (127.0.0.x for loopback targets), kernel, or a list
     #[arg(long, value_name = "IPS", default_value = "auto", value_parser = SourceAddresses::parse, help_heading = "Connections")]
     pub(super) source_ips: SourceAddresses,
@@ -293,6 +299,8 @@ impl Parts {
             connect_rate: self.connect_rate,
             connect_concurrency: way.connect_concurrency.max(1),
             connect_timeout: way.connect_timeout,
+            server_timeout: way.server_timeout,
+            handicap: way.handicap,
             sources: way.source_ips,
             workers,
             cores: way.cores,
