@@ -17,12 +17,13 @@ const fn gauge(name: &'static str, labels: &'static [&'static str], help: &'stat
 type Plain = (Metric, fn(&ShardMetrics) -> u64);
 
 /// Summed over the shards.
-static SUMMED: [Plain; 32] = [
+static SUMMED: [Plain; 33] = [
     (gauge("fanfare_sockets", &[], "Open sockets of the public listener, hub connections or not."), |m| m.sockets_open),
     (counter("fanfare_sockets_accepted_total", &[], "Sockets accepted."), |m| m.accepted_total),
     (counter("fanfare_connections_resumed_total", &[], "Connections that went on with another WebSocket."), |m| {
         m.resumed_total
     }),
+    (counter("fanfare_absences_total", &[], "Times a shard did not run for more than 2 s."), |m| m.absences_total),
     (
         counter(
             "fanfare_sockets_moved_total",
