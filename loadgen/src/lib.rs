@@ -1,7 +1,7 @@
 //! Load generator for SignalR and WebSocket servers: open loop, a ledger for every receiver, every payload verified.
 //!
 //! ```text
-//!  cli -> job            flags, checked before a socket is opened
+//!  cli, scenario -> job  flags and files, checked before a socket is opened
 //!  run, broadcast        the coordinator: stages, samples of both sides, report
 //!    | shared            the board between them: figures, plans, finished tracks
 //!  worker                one thread, one ring: the turn
@@ -15,7 +15,8 @@
 //!    reader -> ledger    compares deliveries in place, then books them per receiver
 //!             latency    times per message, merged over workers into histograms
 //!  procfs, baseline      what the server and the kernel pay
-//!  verdict, threshold, report
+//!  gaps, silence          stretches in which nothing happened, on either side
+//!  verdict, fault, threshold, report
 //! ```
 //!
 //! It runs on the engine's `io` rooms with direct descriptors, so that a fleet is not bound by the descriptor limit
@@ -23,20 +24,31 @@
 #![forbid(unsafe_code)]
 
 pub mod answers;
+pub mod audience;
 mod baseline;
 mod broadcast;
 pub mod cli;
 pub mod client;
+mod closing;
+mod delivering;
+mod entering;
 pub mod events;
 pub mod failure;
+pub mod fault;
+pub mod fleet;
+pub mod gaps;
+mod http_publishing;
 pub mod job;
 pub mod latency;
 pub mod ledger;
+mod mergers;
 mod negotiating;
 mod opening;
 mod os;
+mod outcome;
 mod outgoing;
 pub mod payload;
+mod phrases;
 pub mod plan;
 mod posting;
 pub mod procfs;
@@ -46,19 +58,27 @@ pub mod quantity;
 pub mod reader;
 pub mod report;
 mod run;
+pub mod scenario;
+pub mod search;
+pub mod self_check;
 mod sending;
 pub mod shared;
+mod silence;
+pub mod soak;
 mod stalled;
+pub mod storm;
 mod subscribing;
 pub mod target;
 pub mod threshold;
 pub mod verdict;
+mod visiting;
 pub mod wire;
 pub mod worker;
 
 use crate::cli::Command;
 use crate::failure::{Exit, Failure};
-use crate::report::Report;
+use crate::job::Job;
+use serde::Serialize;
 use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
@@ -68,35 +88,46 @@ pub use crate::run::run;
 /// Runs one command as its own program would: progress and errors on standard error, the summary (or the JSON, with
 /// `--json -`) on standard output. The exit code is that of [`failure::Exit`].
 pub fn execute(command: Command) -> ExitCode {
-    let exit = match command.into_job().and_then(|job| {
-        let json = job.output.json.clone();
-        let report = run(job)?;
-        write_report(&report, json.as_deref())?;
-        Ok(report.exit())
-    }) {
-        Ok(exit) => exit,
-        Err(failure) => {
-            // Nowhere is left to report that standard error is gone.
-            let _ = writeln!(std::io::stderr(), "{failure}");
-            failure.exit
-        }
+    let done = match command {
+        Command::SelfCheck(args) => args.execute(),
+        Command::Search(args) => args.execute(),
+        Command::Run(args) if args.prints() => args.print(),
+        command => measure(command),
     };
+    let exit = done.unwrap_or_else(|failure| {
+        // Nowhere is left to report that standard error is gone.
+        let _ = writeln!(std::io::stderr(), "{failure}");
+        failure.exit
+    });
     ExitCode::from(exit.code())
 }
 
-fn write_report(report: &Report, json: Option<&Path>) -> Result<(), Failure> {
+fn measure(command: Command) -> Result<Exit, Failure> {
+    measure_job(command.into_job()?)
+}
+
+/// One job from start to its printed report.
+pub(crate) fn measure_job(job: Job) -> Result<Exit, Failure> {
+    let json = job.output.json.clone();
+    let report = run(job)?;
+    write_result(&report, &report.summary(), json.as_deref())?;
+    Ok(report.exit())
+}
+
+/// Writes a result as JSON where the user wants it, and the summary to standard output unless the JSON goes there.
+pub(crate) fn write_result(result: &impl Serialize, summary: &str, json: Option<&Path>) -> Result<(), Failure> {
     let unwritten = |place: &Path, error: &dyn std::fmt::Display| {
         let cause = format!("the result cannot be written: {error}");
         Failure::new(Exit::Failed, cause, place.display().to_string(), "choose a writable file with --json")
     };
     let stdout = Path::new("-");
     if let Some(path) = json {
-        let mut text = serde_json::to_string_pretty(report).map_err(|error| unwritten(path, &error))?;
+        let mut text = serde_json::to_string_pretty(result).map_err(|error| unwritten(path, &error))?;
         text.push('\n');
         if path == stdout {
             return std::io::stdout().write_all(text.as_bytes()).map_err(|error| unwritten(path, &error));
         }
         std::fs::write(path, text).map_err(|error| unwritten(path, &error))?;
     }
-    std::io::stdout().write_all(report.summary().as_bytes()).map_err(|error| unwritten(stdout, &error))
+    std::io::stdout().write_all(summary.as_bytes()).map_err(|error| unwritten(stdout, &error))
 }

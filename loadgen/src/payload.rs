@@ -1,14 +1,14 @@
 //! The payload of one message: a 64-byte head that says which message this is, then padding that can be checked.
 //!
 //! ```text
-//!  0      4        12     16         24       32             44             56         64
-//!  | FAN1 | run    | pub  | sequence | length | intended ns  | actual ns    | check    | padding ...
-//!         | 8 hex  | 4 hex| 8 hex    | 8 hex  | 12 hex       | 12 hex       | 8 hex    |
+//!  0      4        12     17         25       32             44             56         64
+//!  | FAN1 | run    | lane | sequence | length | intended ns  | actual ns    | check    | padding ...
+//!         | 8 hex  | 5 hex| 8 hex    | 7 hex  | 12 hex       | 12 hex       | 8 hex    |
 //! ```
 //! Only characters that neither JSON nor MessagePack nor HTTP change, so the payload stands literally in every frame
 //! and can be compared byte by byte without decoding. Times are nanoseconds since the run's clock began (48 bits:
 //! 78 hours). The check covers the head, so a flipped digit in a time is caught too. The padding is cut from one
-//! random text at an offset that depends on publisher and sequence, so two messages never have the same padding.
+//! random text at an offset that depends on lane and sequence, so two messages never have the same padding.
 
 /// Bytes before the padding, and the smallest payload.
 pub const HEAD_BYTES: usize = 64;
@@ -19,8 +19,8 @@ pub const PAYLOAD_BYTES_MAX: usize = 16 << 20;
 /// What every payload begins with.
 pub const MAGIC: &[u8; 4] = b"FAN1";
 
-/// Publishers that four hex digits can tell apart.
-pub const PUBLISHERS_MAX: usize = 0xffff;
+/// Lanes that five hex digits can tell apart: publishers x destinations.
+pub const LANES_MAX: u32 = 0xf_ffff;
 
 /// Distinct padding offsets; a prime, so that neither bursts nor publishers fall into step with it.
 const ROTATE: usize = 251;
@@ -33,9 +33,9 @@ const TIME_MASK: u64 = (1 << 48) - 1;
 pub struct Head {
     /// Which run: payloads of an earlier run are strangers.
     pub run: u32,
-    /// Which publisher of the run.
-    pub publisher: u16,
-    /// Counts from 0 for each publisher.
+    /// From which publisher to which destination: see [`crate::audience`].
+    pub lane: u32,
+    /// Counts from 0 in each lane.
     pub sequence: u32,
     /// Whole payload in bytes, this head included.
     pub length: u32,
@@ -51,9 +51,9 @@ impl Head {
         let mut out = [0; HEAD_BYTES];
         out[..4].copy_from_slice(MAGIC);
         put_hex(&mut out[4..12], u64::from(self.run));
-        put_hex(&mut out[12..16], u64::from(self.publisher));
-        put_hex(&mut out[16..24], u64::from(self.sequence));
-        put_hex(&mut out[24..32], u64::from(self.length));
+        put_hex(&mut out[12..17], u64::from(self.lane));
+        put_hex(&mut out[17..25], u64::from(self.sequence));
+        put_hex(&mut out[25..32], u64::from(self.length));
         put_hex(&mut out[32..44], self.intended_ns & TIME_MASK);
         put_hex(&mut out[44..56], self.actual_ns & TIME_MASK);
         let check = checksum(&out[..56]);
@@ -68,9 +68,9 @@ impl Head {
         }
         Some(Self {
             run: hex(&bytes[4..12])? as u32,
-            publisher: hex(&bytes[12..16])? as u16,
-            sequence: hex(&bytes[16..24])? as u32,
-            length: hex(&bytes[24..32])? as u32,
+            lane: hex(&bytes[12..17])? as u32,
+            sequence: hex(&bytes[17..25])? as u32,
+            length: hex(&bytes[25..32])? as u32,
             intended_ns: hex(&bytes[32..44])?,
             actual_ns: hex(&bytes[44..56])?,
         })
@@ -118,7 +118,7 @@ impl Padding {
 
     /// The padding of one message: `length - 64` bytes. `None` when longer than this run sends.
     pub fn of(&self, head: &Head) -> Option<&[u8]> {
-        let start = (head.sequence as usize + usize::from(head.publisher) * 7) % ROTATE;
+        let start = (head.sequence as usize + head.lane as usize * 7) % ROTATE;
         let len = (head.length as usize).checked_sub(HEAD_BYTES)?;
         self.text.get(start..start + len)
     }
@@ -127,6 +127,62 @@ impl Padding {
     pub fn write_payload(&self, head: &Head, out: &mut Vec<u8>) {
         out.extend_from_slice(&head.write());
         out.extend_from_slice(self.of(head).unwrap_or_default());
+    }
+}
+
+/// How long payloads are.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Size {
+    /// All the same.
+    Fixed(usize),
+    /// Log-normal around a median, cut at [`HEAD_BYTES`] and twenty medians.
+    LogNormal {
+        /// Half are at or below.
+        median: usize,
+        /// Standard deviation of the logarithm.
+        sigma: f64,
+    },
+}
+
+impl Size {
+    /// Parses `2KiB` or `lognormal:300B:1.2`.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let Some(rest) = text.strip_prefix("lognormal:") else {
+            return crate::quantity::parse_bytes(text).map(Self::Fixed);
+        };
+        let bad = || format!("'{text}' is not a size: write 2KiB, or lognormal:MEDIAN:SIGMA as lognormal:300B:1.2");
+        let (median, sigma) = rest.split_once(':').ok_or_else(bad)?;
+        let median = crate::quantity::parse_bytes(median)?;
+        let sigma = sigma.parse().ok().filter(|sigma| (0.0..=4.0).contains(sigma)).ok_or_else(bad)?;
+        Ok(Self::LogNormal { median, sigma })
+    }
+
+    /// The longest.
+    pub fn most(self) -> usize {
+        match self {
+            Self::Fixed(bytes) => bytes,
+            Self::LogNormal { median, .. } => (median * 20).clamp(HEAD_BYTES, PAYLOAD_BYTES_MAX),
+        }
+    }
+
+    /// What a payload has on average, before the cuts.
+    pub fn mean(self) -> usize {
+        match self {
+            Self::Fixed(bytes) => bytes,
+            Self::LogNormal { median, sigma } => (median as f64 * (sigma * sigma / 2.0).exp()) as usize,
+        }
+    }
+
+    /// One length.
+    pub fn draw(self, random: &mut Random) -> usize {
+        match self {
+            Self::Fixed(bytes) => bytes,
+            Self::LogNormal { median, sigma } => {
+                let (first, second) = (random.next_unit(), random.next_unit());
+                let normal = (-2.0 * first.ln()).sqrt() * (std::f64::consts::TAU * second).cos();
+                ((median as f64 * (sigma * normal).exp()) as usize).clamp(HEAD_BYTES, self.most())
+            }
+        }
     }
 }
 
@@ -161,14 +217,8 @@ impl Random {
 mod tests {
     use super::*;
 
-    const HEAD: Head = Head {
-        run: 0xdead_beef,
-        publisher: 3,
-        sequence: 77,
-        length: 300,
-        intended_ns: 123_456_789,
-        actual_ns: 123_460_000,
-    };
+    const HEAD: Head =
+        Head { run: 0xdead_beef, lane: 3, sequence: 77, length: 300, intended_ns: 123_456_789, actual_ns: 123_460_000 };
 
     #[test]
     fn a_head_survives_the_wire() {
@@ -191,7 +241,7 @@ mod tests {
     fn neighbours_have_different_padding() {
         let padding = Padding::new(7, 300);
         let next = Head { sequence: 78, ..HEAD };
-        let other = Head { publisher: 4, ..HEAD };
+        let other = Head { lane: 4, ..HEAD };
         assert_eq!(padding.of(&HEAD).map(<[u8]>::len), Some(300 - HEAD_BYTES));
         assert_ne!(padding.of(&HEAD), padding.of(&next));
         assert_ne!(padding.of(&HEAD), padding.of(&other));
@@ -206,6 +256,20 @@ mod tests {
         assert_eq!(payload.len(), 4096);
         let text = String::from_utf8(payload).expect("ASCII");
         assert_eq!(serde_json::to_string(&text).expect("json"), format!("\"{text}\""));
+    }
+
+    #[test]
+    fn sizes_are_drawn_around_their_median() {
+        let size = Size::parse("lognormal:300B:1.2").expect("good");
+        let mut random = Random::new(3);
+        let mut all: Vec<usize> = (0..4001).map(|_| size.draw(&mut random)).collect();
+        all.sort_unstable();
+        assert!((260..340).contains(&all[2000]), "{}", all[2000]);
+        assert!(all[0] >= HEAD_BYTES && all[4000] <= size.most() && size.most() == 6000);
+        assert_eq!(Size::parse("2KiB"), Ok(Size::Fixed(2048)));
+        for text in ["lognormal:300B", "lognormal:300B:x", "lognormal:300B:9", "big"] {
+            assert!(Size::parse(text).is_err(), "{text}");
+        }
     }
 
     #[test]

@@ -7,8 +7,10 @@ use crate::latency::Summary;
 use crate::ledger::Tally;
 use crate::procfs::Memory;
 use crate::quantity::{bytes_text, grouped, micros_text};
+use crate::soak::SoakReport;
 use crate::stalled::StalledReport;
-use crate::threshold::{Checked, Threshold};
+use crate::storm::GuestReport;
+use crate::threshold::{Checked, IMPLIED, Threshold};
 use crate::verdict::Verdict;
 use serde::Serialize;
 use std::fmt::Write;
@@ -21,13 +23,16 @@ pub const SCHEMA: &str = "fanfare-loadgen/1";
 pub struct Report {
     /// [`SCHEMA`].
     pub schema: &'static str,
-    /// `connect`, `idle`, `broadcast` or `negotiate`.
+    /// The command, for example `broadcast`.
     pub command: &'static str,
+    /// The scenario it was made from.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub scenario: Option<String>,
     /// As given.
     pub target: String,
     /// As given.
     pub dialect: String,
-    /// What receivers received over, by its name on the wire.
+    /// What receivers received over, by its name on the wire; `mixed` when not all over the same.
     pub transport: &'static str,
     /// As given.
     pub seed: u64,
@@ -38,6 +43,9 @@ pub struct Report {
     /// What was published and received.
     #[serde(flatten)]
     pub broadcast: Option<BroadcastReport>,
+    /// Each class of receivers apart; empty when they are all alike.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub classes: Vec<ClassReport>,
     /// What was negotiated without connecting.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub negotiate: Option<NegotiateReport>,
@@ -52,6 +60,12 @@ pub struct Report {
     /// Readers that did not read.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stalled: Option<StalledReport>,
+    /// The course of a long run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub soak: Option<SoakReport>,
+    /// Connections that came and went.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub guests: Option<GuestReport>,
     /// What had to be reached.
     pub thresholds: Vec<Checked>,
     /// Whether the figures mean anything.
@@ -67,6 +81,8 @@ pub struct ConnectReport {
     pub failed: u32,
     /// Opened and lost before the end.
     pub lost: u32,
+    /// Times a connection heard nothing for longer than `--server-timeout`: the SDK would have given it up.
+    pub silent: u64,
     /// From the first packet to the last connection open.
     pub elapsed_s: f64,
     /// Opened per second.
@@ -118,13 +134,13 @@ pub struct BroadcastReport {
     pub rate: Option<f64>,
     /// Connections that publish.
     pub publishers: u16,
-    /// Bytes of each payload.
+    /// Bytes of each payload; where they differ, what one has on average.
     pub payload_bytes: usize,
     /// Messages in one write.
     pub burst: u32,
     /// Measured messages published.
     pub messages: u64,
-    /// messages x connections.
+    /// Deliveries that they make: summed over the messages, the receivers each is for.
     pub expected: u64,
     /// Different messages received, summed over the receivers.
     pub deliveries: u64,
@@ -136,12 +152,21 @@ pub struct BroadcastReport {
     pub out_of_order: u64,
     /// Received, but not as sent.
     pub corrupt: u64,
+    /// Received by somebody it was not for.
+    pub misrouted: u64,
     /// Received later than the deadline.
     pub late: u64,
+    /// Times in which a server that otherwise is quick reached nobody for more than 100 ms.
+    pub stalls: u64,
+    /// The longest of them, microseconds.
+    pub stall_us_max: u64,
     /// Well-formed messages that were not ours.
     pub strangers: u64,
     /// Messages that came back to publishers.
     pub publisher_echoes: u64,
+    /// Messages received by connections that come and go, which have no line in the ledger.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub guest_deliveries: Option<u64>,
     /// Long polling only: polls that were answered with something.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub poll_answers: Option<u64>,
@@ -166,6 +191,31 @@ pub struct BroadcastReport {
     pub spread_us: Summary,
 }
 
+/// Receivers that are alike.
+#[derive(Clone, Debug, Serialize)]
+pub struct ClassReport {
+    /// Its name.
+    pub name: String,
+    /// How many.
+    pub connections: u32,
+    /// What they received over.
+    pub transport: &'static str,
+    /// What was spoken.
+    pub dialect: String,
+    /// They have lines in the ledger.
+    pub steady: bool,
+    /// received + missing.
+    pub expected: u64,
+    /// The ledger of the measured period.
+    pub ledger: TallyReport,
+    /// Received later than the deadline.
+    pub late: u64,
+    /// Every delivery, from the planned time.
+    pub latency_us: Summary,
+    /// The last receiver of this class.
+    pub last_receiver_us: Summary,
+}
+
 /// A ledger in the report.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct TallyReport {
@@ -179,18 +229,20 @@ pub struct TallyReport {
     pub out_of_order: u64,
     /// See [`Tally`].
     pub corrupt: u64,
+    /// See [`Tally`].
+    pub misrouted: u64,
 }
 
 impl From<Tally> for TallyReport {
     fn from(tally: Tally) -> Self {
-        let Tally { received, missing, duplicate, out_of_order, corrupt } = tally;
-        Self { received, missing, duplicate, out_of_order, corrupt }
+        let Tally { received, missing, duplicate, out_of_order, corrupt, misrouted } = tally;
+        Self { received, missing, duplicate, out_of_order, corrupt, misrouted }
     }
 }
 
 impl TallyReport {
     fn is_clean(&self) -> bool {
-        self.missing + self.duplicate + self.out_of_order + self.corrupt == 0
+        self.missing + self.duplicate + self.out_of_order + self.corrupt + self.misrouted == 0
     }
 }
 
@@ -257,10 +309,16 @@ pub struct GeneratorReport {
     /// Own lateness, microseconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub send_delay_us: Option<Summary>,
+    /// Times in the measured period in which a worker did not run for more than 100 ms.
+    pub standstills: u64,
+    /// The longest of them, microseconds.
+    pub standstill_us_max: u64,
     /// Bursts that waited because the server did not take them.
     pub pushed_back: u64,
-    /// Growth of private memory, per connection.
+    /// Growth of private memory since before the first connection, per connection.
     pub bytes_per_connection: f64,
+    /// All private memory at the end of the period, tables and rings included.
+    pub private_bytes: u64,
     /// Ring entries (system calls).
     pub ring_enters: u64,
     /// Receives.
@@ -289,9 +347,17 @@ impl Report {
             "duplicate" => broadcast?.duplicate as f64,
             "out_of_order" => broadcast?.out_of_order as f64,
             "corrupt" => broadcast?.corrupt as f64,
+            "misrouted" => broadcast?.misrouted as f64,
             "late" => broadcast?.late as f64,
             "deliveries" => broadcast?.deliveries as f64,
+            "silent" => self.connect.silent as f64,
+            "stalls" => broadcast?.stalls as f64,
             "connected" => f64::from(self.connect.opened),
+            "refused" => self.guests?.refused as f64,
+            "away" => self.guests?.away as f64,
+            "all_back_s" => self.guests?.all_back_s?,
+            "last_p99_ratio" => self.soak.as_ref()?.last_p99_ratio?,
+            "server_private_bytes_per_h" => self.soak.as_ref()?.server_private_bytes_per_h?,
             "cpu_us_per_delivery" => self.server?.cpu_us_per_delivery?,
             "cpu_us_per_connection" => self.server?.cpu_us_per_connection?,
             "bytes_per_connection" => self.server?.bytes_per_connection,
@@ -299,18 +365,50 @@ impl Report {
         })
     }
 
+    /// The same of one class of receivers.
+    fn figure_of(&self, class: &str, metric: &str) -> Option<f64> {
+        if self.classes.is_empty() {
+            // There is one class, which is everybody.
+            return self.figure(metric);
+        }
+        let class = self.classes.iter().find(|found| found.name == class)?;
+        if let Some((distribution, point)) = metric.split_once('.') {
+            let summary = if distribution == "last" { class.last_receiver_us } else { class.latency_us };
+            return if summary.count == 0 { None } else { summary.point(point) };
+        }
+        Some(match metric {
+            "missing" => class.ledger.missing,
+            "duplicate" => class.ledger.duplicate,
+            "out_of_order" => class.ledger.out_of_order,
+            "corrupt" => class.ledger.corrupt,
+            "misrouted" => class.ledger.misrouted,
+            "late" => class.late,
+            "deliveries" => class.ledger.received,
+            _ => return None,
+        } as f64)
+    }
+
     /// Checks the user's thresholds, and for a broadcast those that go without saying: a clean ledger. One that the
     /// user gave for the same figure takes the place of ours.
     pub fn check_thresholds(&mut self, given: &[Threshold]) {
         let mut all = given.to_vec();
         if self.broadcast.is_some() {
-            for metric in ["missing", "duplicate", "out_of_order", "corrupt"] {
-                if !given.iter().any(|threshold| threshold.metric() == metric) {
+            for metric in IMPLIED {
+                if !given.iter().any(|threshold| threshold.class().is_none() && threshold.metric() == metric) {
                     all.extend(Threshold::parse(&format!("{metric}==0")));
                 }
             }
         }
-        self.thresholds = all.iter().map(|threshold| threshold.check(self.figure(threshold.metric()))).collect();
+        self.thresholds = all
+            .iter()
+            .map(|threshold| {
+                let value = match threshold.class() {
+                    Some(class) => self.figure_of(class, threshold.metric()),
+                    None => self.figure(threshold.metric()),
+                };
+                threshold.check(value)
+            })
+            .collect();
         if let Some(warmup) = self.broadcast.as_ref().map(|broadcast| broadcast.warmup).filter(|w| !w.is_clean()) {
             self.verdict.notes.push(format!(
                 "before measuring: {} missing, {} duplicate, {} out of order, {} corrupt",
@@ -322,7 +420,9 @@ impl Report {
     /// How the process should end. Missed thresholds first: they are true whatever the generator did.
     pub fn exit(&self) -> Exit {
         let asked = self.negotiate.is_none_or(|negotiate| negotiate.answered == negotiate.requests);
-        let complete = self.broadcast.is_some() || self.connect.failed == 0 && self.connect.lost == 0 && asked;
+        let back = self.guests.is_none_or(|guests| guests.away == 0) && self.connect.silent == 0;
+        let complete =
+            back && (self.broadcast.is_some() || self.connect.failed == 0 && self.connect.lost == 0 && asked);
         if self.thresholds.iter().any(|checked| !checked.met) {
             Exit::ThresholdMissed
         } else if !complete {
@@ -344,6 +444,9 @@ impl Report {
 
     fn write_summary(&self, out: &mut String) -> std::fmt::Result {
         let Self { target, command, dialect, transport, seed, .. } = self;
+        if let Some(scenario) = &self.scenario {
+            writeln!(out, "scenario  {scenario}")?;
+        }
         writeln!(out, "target    {target} | {command} | {dialect} over {transport} | seed {seed}")?;
         self.write_connect(out)?;
         if let Some(negotiate) = &self.negotiate {
@@ -352,20 +455,34 @@ impl Report {
         if let Some(broadcast) = &self.broadcast {
             broadcast.write_summary(out)?;
         }
+        for class in &self.classes {
+            class.write_summary(out)?;
+        }
         self.write_costs(out)?;
         if let Some(stalled) = &self.stalled {
             writeln!(
                 out,
-                "stalled   {} readers | {} unread in their receive queues | {} seen closed",
+                "slow      {} readers | {} messages read, {} corrupt, {} ended | {} unread in their receive queues | {} seen closed",
                 stalled.connections,
+                grouped(stalled.messages_read),
+                stalled.corrupt,
+                stalled.ended,
                 bytes_text(stalled.unread_bytes),
                 stalled.seen_closed
             )?;
         }
+        if let Some(soak) = &self.soak {
+            soak.write_summary(out)?;
+        }
+        if let Some(guests) = &self.guests {
+            guests.write_summary(out)?;
+        }
         for checked in &self.thresholds {
-            let value = checked.value.map_or("no such figure in this run".to_owned(), |value| format!("{value}"));
             let word = if checked.met { "ok" } else { "MISSED" };
-            writeln!(out, "threshold {} | {word} | {value}", checked.threshold)?;
+            writeln!(out, "threshold {} | {word} | {}", checked.threshold, checked.value_text())?;
+        }
+        for fault in &self.verdict.faults {
+            writeln!(out, "fault     {}: {}", fault.name, fault.text)?;
         }
         for note in &self.verdict.notes {
             writeln!(out, "note      {note}")?;
@@ -396,6 +513,7 @@ impl Report {
             ("handshake", phases.handshake),
             ("total", phases.total),
             ("close", phases.close),
+            ("back", phases.back),
         ] {
             if let Some(phase) = phase {
                 writeln!(out, "  {name:<13} {}", line(&phase))?;
@@ -475,11 +593,23 @@ impl NegotiateReport {
     }
 }
 
+impl ClassReport {
+    fn write_summary(&self, out: &mut String) -> std::fmt::Result {
+        let Self { name, connections, transport, dialect, ledger, .. } = self;
+        write!(out, "class     {name} | {} x {dialect} over {transport}", grouped(u64::from(*connections)))?;
+        if !self.steady {
+            return writeln!(out, " | come and go, no ledger");
+        }
+        let received = grouped(ledger.received);
+        writeln!(out, " | {received} received | {} missing | {}", ledger.missing, line(&self.latency_us))
+    }
+}
+
 impl BroadcastReport {
     fn write_summary(&self, out: &mut String) -> std::fmt::Result {
         writeln!(
             out,
-            "delivery  {} messages of {} = {} expected | {} received | {} missing | {} duplicate | {} out of order | {} corrupt | {} late",
+            "delivery  {} messages of {} = {} expected | {} received | {} missing | {} duplicate | {} out of order | {} corrupt | {} misrouted | {} late",
             grouped(self.messages),
             bytes_text(self.payload_bytes as u64),
             grouped(self.expected),
@@ -488,6 +618,7 @@ impl BroadcastReport {
             grouped(self.duplicate),
             grouped(self.out_of_order),
             grouped(self.corrupt),
+            grouped(self.misrouted),
             grouped(self.late)
         )?;
         if let (Some(answers), Some(per_burst)) = (self.poll_answers, self.poll_answers_per_burst) {

@@ -1,5 +1,6 @@
 //! Whether the figures mean anything: a generator that was the bottleneck measures itself.
 
+use crate::fault::Fault;
 use serde::Serialize;
 
 /// A core busier than this is not waiting for the server any more.
@@ -41,6 +42,10 @@ pub struct Evidence {
     pub published: u64,
     /// A window did not fill.
     pub stalled: bool,
+    /// Times its workers did not run, in the measured period.
+    pub standstills: u64,
+    /// The longest of them, microseconds.
+    pub standstill_us_max: u64,
 }
 
 /// The judgement.
@@ -48,8 +53,14 @@ pub struct Evidence {
 pub struct Verdict {
     /// The figures mean what they say.
     pub valid: bool,
+    /// Invalid only because the generator was late: latencies are more than the server's, never less, and everything
+    /// was sent. What such a run has met was met.
+    #[serde(skip)]
+    pub overstated: bool,
     /// Why not.
     pub reasons: Vec<String>,
+    /// What the server did wrong, each kind by its name.
+    pub faults: Vec<Fault>,
     /// What a reader should know all the same.
     pub notes: Vec<String>,
 }
@@ -58,7 +69,7 @@ impl Verdict {
     /// Judges connections that were held: what one costs can only be told when all are open.
     pub fn of_idle(missing: u32) -> Self {
         let reason = || format!("{missing} of the connections are not open: what one of them costs was not measured");
-        Self { valid: missing == 0, reasons: (missing > 0).then(reason).into_iter().collect(), notes: Vec::new() }
+        Self { valid: missing == 0, reasons: (missing > 0).then(reason).into_iter().collect(), ..Self::default() }
     }
 
     /// Judges requests that follow each other as fast as they are answered: their rate may be the generator's own, the
@@ -90,6 +101,7 @@ impl Verdict {
                 BUSY_RATIO_MAX * 100.0
             ));
         }
+        verdict.judge_standstills(evidence);
         verdict.judge_waiting(evidence);
         if evidence.pushed_back > 0 && !evidence.window {
             verdict.notes.push(format!(
@@ -113,7 +125,22 @@ impl Verdict {
             verdict.reasons.push(format!("only {} of {planned} messages could be published", evidence.published));
         }
         verdict.valid = verdict.reasons.is_empty();
+        let all_sent = evidence.planned.is_none_or(|planned| evidence.published >= planned);
+        verdict.overstated = !verdict.valid && evidence.deliveries > 0 && all_sent && !evidence.stalled;
         verdict
+    }
+
+    /// A generator that did not run sent nothing and saw nothing.
+    fn judge_standstills(&mut self, evidence: &Evidence) {
+        if evidence.standstills == 0 {
+            return;
+        }
+        let text = format!(
+            "the generator stood still {} times, up to {} ms: something stopped it, or took its CPU",
+            evidence.standstills,
+            evidence.standstill_us_max / 1_000
+        );
+        if evidence.window { self.notes.push(text) } else { self.reasons.push(text) }
     }
 
     /// Somebody else on the cores: a starved generator sees late what came in time.
@@ -150,6 +177,8 @@ mod tests {
         planned: Some(10),
         published: 10,
         stalled: false,
+        standstills: 0,
+        standstill_us_max: 0,
     };
 
     fn reasons(evidence: Evidence) -> Vec<String> {
@@ -175,7 +204,11 @@ mod tests {
         let starved = Evidence { waiting_ratio: 0.7, wanting_ratio: 0.95, busy_ratio: 0.25, ..FINE };
         assert!(reasons(starved)[0].contains("waited for a CPU 70 % of the time and ran 25 %"));
         assert!(reasons(Evidence { send_delay_p99_us: 500, ..FINE })[0].contains("own send delay"));
+        let stopped = Evidence { standstills: 2, standstill_us_max: 730_000, ..FINE };
+        assert!(reasons(stopped)[0].contains("stood still 2 times, up to 730 ms"));
         assert!(reasons(Evidence { deliveries: 0, ..FINE })[0].contains("nothing was delivered"));
+        assert!(Verdict::of(&stopped).overstated && !Verdict::of(&FINE).overstated);
+        assert!(!Verdict::of(&Evidence { published: 3, busy_ratio: 0.95, ..FINE }).overstated);
         assert!(reasons(Evidence { published: 3, ..FINE })[0].contains("3 of 10"));
     }
 

@@ -110,7 +110,8 @@ static NOTICES: [Notice; 10] = [
 
 /// Looks at the counters for as long as the server runs.
 pub(crate) async fn watch(node: Arc<Node>) {
-    let mut seen = counts(&node.metrics().total());
+    // All zero: the first may have been turned away before this task had its first turn.
+    let mut seen = counts(&ShardMetrics::default());
     loop {
         rt::sleep(PERIOD).await;
         let now = counts(&node.metrics().total());
