@@ -230,6 +230,10 @@ impl fmt::Display for Case {
 const FANFARE: Contender = Contender::Fanfare { shards: 1 };
 const FANFARE_TWO_SHARDS: Contender = Contender::Fanfare { shards: 2 };
 
+/// A floor, Fanfare, and everybody who holds connections as ordinary servers do.
+pub(crate) const PEERS: [Contender; 6] =
+    [Contender::FloorSend, Contender::Uws, FANFARE, Contender::Tungstenite, Contender::Nchan, Contender::Ws];
+
 /// Every case, in the order of the promised table.
 pub fn all() -> Vec<Case> {
     let mut cases = Vec::new();
@@ -252,8 +256,8 @@ fn against(metric: Metric, contender: Contender, at_most: f64) -> Bar {
 fn broadcast(row: u8, window: &str, connections: u32, argument_bytes: u32, burst: u32, deliveries: u32) -> Case {
     let size =
         if argument_bytes >= 1024 { format!("{}KB", argument_bytes / 1024) } else { format!("{argument_bytes}B") };
-    let contenders =
-        vec![Contender::FloorSend, Contender::FloorRing, Contender::Uws, FANFARE, Contender::Nchan, Contender::Ws];
+    let mut contenders = vec![Contender::FloorSend, Contender::FloorRing, Contender::Uws, FANFARE];
+    contenders.extend([Contender::Tungstenite, Contender::Nchan, Contender::Ws]);
     Case {
         name: format!("{window}-{size}-{connections}"),
         row,
@@ -309,7 +313,9 @@ fn idle(connections: u32) -> Case {
     let user_bar = Bar { metric: Metric::UserBytesPerConnection, subject: FANFARE, against: None, at_most: 200.0 };
     let few = connections <= 9000;
     let contenders = if few {
-        vec![Contender::FloorIdle, Contender::FloorSend, Contender::Uws, FANFARE, Contender::Nchan, Contender::Ws]
+        let mut few = vec![Contender::FloorIdle, Contender::FloorSend, Contender::Uws, FANFARE];
+        few.extend([Contender::Tungstenite, Contender::Nchan, Contender::Ws]);
+        few
     } else {
         vec![Contender::Fanfare { shards: 4 }]
     };
@@ -337,7 +343,7 @@ fn connect() -> Case {
         row: 5,
         work: Work::Connect { connections: 9000 },
         metrics: vec![Metric::CpuUsPerConnection],
-        contenders: vec![Contender::FloorSend, Contender::Uws, FANFARE, Contender::Nchan, Contender::Ws],
+        contenders: PEERS.to_vec(),
         bars: vec![against(Metric::CpuUsPerConnection, Contender::Uws, 1.30)],
         in_quick: true,
         rounds: None,

@@ -15,6 +15,7 @@ pub mod metrics;
 pub mod prepare;
 pub mod process;
 pub mod report;
+pub mod setup;
 pub mod statistics;
 pub mod visit;
 

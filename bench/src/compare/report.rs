@@ -13,7 +13,7 @@ use super::statistics::Spread;
 const REFERENCES: [Contender; 3] = [Contender::FloorSend, Contender::FloorIdle, Contender::Uws];
 
 /// Column of names: the longest and two blanks.
-const NAME_WIDTH: usize = "fanfare-poll".len() + 2;
+const NAME_WIDTH: usize = "tungstenite-default".len() + 2;
 
 /// What one visit to one server gave.
 #[derive(Clone, Debug, Default, Serialize)]
