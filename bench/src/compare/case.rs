@@ -17,6 +17,8 @@ pub enum Metric {
     TotalBytesPerConnection,
     /// 99th percentile of the delay of healthy receivers while others stall, as a multiple of the same without them.
     HealthyP99Ratio,
+    /// Private memory of the server process that one stalled reader holds at the end.
+    UserBytesPerStalledReader,
     /// Memory, of the server process and of TCP queues, that one stalled reader holds at most.
     BytesPerStalledReader,
     /// Total memory of an idle connection as a multiple of a bare accepted socket, which the load generator weighs in
@@ -43,6 +45,7 @@ impl Metric {
             Metric::UserBytesPerConnection => "user_bytes_per_connection",
             Metric::TotalBytesPerConnection => "total_bytes_per_connection",
             Metric::HealthyP99Ratio => "healthy_p99_ratio",
+            Metric::UserBytesPerStalledReader => "user_bytes_per_stalled_reader",
             Metric::BytesPerStalledReader => "bytes_per_stalled_reader",
             Metric::TotalPerBareSocket => "total_per_bare_socket",
             Metric::LedgerFaults => "ledger_faults",
@@ -61,6 +64,7 @@ impl Metric {
             Metric::UserBytesPerConnection => "user B per idle connection",
             Metric::TotalBytesPerConnection => "kernel + user B per idle connection",
             Metric::HealthyP99Ratio => "healthy p99, with stalled readers : without",
+            Metric::UserBytesPerStalledReader => "user B per stalled reader",
             Metric::BytesPerStalledReader => "queued + user B per stalled reader",
             Metric::TotalPerBareSocket => "kernel + user : bare socket",
             Metric::LedgerFaults => "faults of ledger, connections",
@@ -78,7 +82,8 @@ impl Metric {
             Metric::PollAnswersPerBurst => 4,
             Metric::CpuUsPerConnection => 1,
             Metric::HealthyP99Ratio | Metric::TotalPerBareSocket | Metric::CpuUsPerNegotiate => 2,
-            Metric::UserBytesPerConnection | Metric::TotalBytesPerConnection | Metric::BytesPerStalledReader => 0,
+            Metric::UserBytesPerConnection | Metric::TotalBytesPerConnection => 0,
+            Metric::UserBytesPerStalledReader | Metric::BytesPerStalledReader => 0,
             Metric::LedgerFaults | Metric::StalledLeft | Metric::ResidentGrowthBytes => 0,
         }
     }

@@ -32,16 +32,11 @@ const LOAD_OWN: f64 = 3.0;
 
 /// The page. `None` if nothing was measured.
 pub fn write(question: &Question, measured: &[Measured], facts: &Facts) -> Option<String> {
-    let mut out = format!("# {}\n\n", question.asks);
-    for (number, &metric) in question.metrics.iter().enumerate() {
-        let table = table(question, measured, metric);
-        if number == 0 {
-            let table = table?;
-            out.push_str(&format!("![{} ({})]({}.svg)\n\n{table}", question.asks, metric.title(), question.name));
-        } else {
-            let none = || format!("{}: not measured in any visit, see below.\n", metric.title());
-            out.push_str(&table.unwrap_or_else(none));
-        }
+    let (asks, name) = (question.asks, question.name);
+    let mut out = format!("# {asks}\n\n![{asks} ({})]({name}.svg)\n\n", drawn(question, measured)?.title());
+    for &metric in &question.metrics {
+        let none = || format!("{}: no value from any visit, see below.\n", metric.title());
+        out.push_str(&table(question, measured, metric).unwrap_or_else(none));
         out.push('\n');
     }
     out.push_str(
@@ -57,7 +52,7 @@ pub fn write(question: &Question, measured: &[Measured], facts: &Facts) -> Optio
     }
     let failures = failures(measured);
     if !failures.is_empty() {
-        out.push_str("\nVisits without a value, and why:\n\n");
+        out.push_str("\nVisits without a value, or without some, and why:\n\n");
         failures.iter().for_each(|failure| out.push_str(&format!("- {failure}\n")));
     }
     out.push_str(&format!("\n```text\n{}\n```\n", facts.command));
@@ -76,14 +71,21 @@ pub fn servers(measured: &[Measured]) -> Vec<Contender> {
     servers
 }
 
+/// The metric that is drawn: the first one with a value that a logarithm can show.
+pub fn drawn(question: &Question, measured: &[Measured]) -> Option<Metric> {
+    question.metrics.iter().copied().find(|&metric| spreads(measured, metric).any(|spread| spread.min > 0.0))
+}
+
+fn spreads(measured: &[Measured], metric: Metric) -> impl Iterator<Item = Spread> {
+    let of = move |Measured { result, .. }: &Measured| -> Vec<Spread> {
+        result.samples.iter().filter_map(|(who, _)| result.spread(*who, metric)).collect()
+    };
+    measured.iter().flat_map(of)
+}
+
 fn table(question: &Question, measured: &[Measured], metric: Metric) -> Option<String> {
     let servers = servers(measured);
-    let anything = measured
-        .iter()
-        .any(|measured| measured.result.samples.iter().any(|(who, _)| measured.result.spread(*who, metric).is_some()));
-    if !anything {
-        return None;
-    }
+    spreads(measured, metric).next()?;
     let mut out = format!("| {} | fanfare: {} |", question.axis, metric.title());
     servers.iter().for_each(|who| out.push_str(&format!(" {who} : fanfare |")));
     let _ = writeln!(out, "\n|{}", "---|".repeat(servers.len() + 2));

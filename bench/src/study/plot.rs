@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::page::servers;
+use super::page::{drawn, servers};
 use super::{Measured, Question};
 use crate::compare::case::Metric;
 use crate::compare::contender::Contender;
@@ -39,7 +39,7 @@ struct Line {
 
 /// Both axes are logarithmic. `None` if there is nothing to draw: no value, or none above zero.
 pub fn draw(question: &Question, measured: &[Measured]) -> Option<String> {
-    let metric = *question.metrics.first()?;
+    let metric = drawn(question, measured)?;
     let lines = lines(measured, metric);
     let spreads = || lines.iter().flat_map(|line| line.points.iter().map(|(_, spread)| *spread));
     let low = spreads().map(|spread| spread.min).min_by(f64::total_cmp)?;

@@ -26,7 +26,7 @@ pub struct Question {
     pub name: &'static str,
     /// In words.
     pub asks: &'static str,
-    /// What is reported. The first is drawn.
+    /// What is reported. The first that was measured is drawn.
     pub metrics: Vec<Metric>,
     /// What changes from point to point.
     pub axis: &'static str,
@@ -99,7 +99,8 @@ pub fn all() -> Vec<Question> {
             points: CONNECTIONS.map(|connections| crowd("idle", connections, Work::Idle { connections })).into(),
             remarks: vec![
                 FAR,
-                "User memory is the private memory of the server process, after a rehearsal with 100 connections.",
+                "User memory is the private memory of the server process, after a rehearsal with 100 connections. The \
+                 kernel's is that of the whole machine, so that there is no value while other programs have sockets open.",
             ],
         },
         Question {
@@ -124,14 +125,14 @@ fn slow() -> Question {
     Question {
         name: "slow",
         asks: "What does a reader cost that has stopped reading?",
-        metrics: vec![Metric::BytesPerStalledReader, Metric::HealthyP99Ratio],
+        metrics: vec![Metric::BytesPerStalledReader, Metric::UserBytesPerStalledReader, Metric::HealthyP99Ratio],
         axis: "stalled readers",
         points: STALLED.map(|stalled| crowd("slow", stalled, work(stalled))).into(),
         remarks: vec![
             "As many readers that read, and 2 KB fifty times a second: 520 KiB are owed to each stalled one at the end. \
-             Memory is the growth of the server's private memory and of the TCP queues of the whole machine, so nothing \
-             else may use the network meanwhile.",
-            "The second table is one of times, and means something on quiet cores only; where the load generator was \
+             User memory is the growth of the server's private memory; the queues are those of TCP in the whole machine, \
+             so that there is no value while other programs have sockets open.",
+            "The third table is one of times, and means something on quiet cores only; where the load generator was \
              not served in time it has no value.",
         ],
     }
