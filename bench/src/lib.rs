@@ -5,6 +5,7 @@
 //!   machine; microseconds do not.
 //! * [`instructions`]: how many instructions parsers, encoders and deliveries take, kept in a checked-in file.
 //! * [`compare`]: Fanfare, the floor and other people's servers, measured in turns by one load generator.
+//! * [`study`]: questions to peers along one axis each, answered by a table and a plot.
 //!
 //! `benches/` times every parser and encoder of `fanfare-protocol` with criterion, on the same [`inputs`].
 
@@ -13,3 +14,4 @@ pub mod compare;
 pub mod floor;
 pub mod inputs;
 pub mod instructions;
+pub mod study;

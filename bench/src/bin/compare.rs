@@ -7,13 +7,11 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use fanfare_bench::compare::case::{self, Case};
-use fanfare_bench::compare::contender::{Contender, Places};
-use fanfare_bench::compare::loadgen::Loadgen;
-use fanfare_bench::compare::measure;
-use fanfare_bench::compare::prepare::{self, Machine};
+use fanfare_bench::compare::contender::Contender;
+use fanfare_bench::compare::prepare::Machine;
 use fanfare_bench::compare::process::Scratch;
 use fanfare_bench::compare::report::{CaseResult, Verdict};
-use fanfare_bench::compare::visit::Visitor;
+use fanfare_bench::compare::{measure, setup};
 
 /// Starts Fanfare, the physical floor and peer servers in turns on one core, loads them from another, and prints the
 /// ratios of what they cost. Ends with 1 if Fanfare missed a promised ratio that was measured.
@@ -24,8 +22,9 @@ struct Arguments {
     /// repeated
     #[arg(long = "case", value_name = "NAME")]
     cases: Vec<String>,
-    /// Only these servers: floor-send, floor-ring, floor-idle, uws, ws, nchan, fanfare, fanfare-sse,
-    /// fanfare-poll, fanfare-tls, fanfare-relayed, fanfare-2, fanfare-4
+    /// Only these servers: floor-send, floor-ring, floor-idle, uws, ws, nchan, tungstenite,
+    /// tungstenite-default, fanfare, fanfare-sse, fanfare-poll, fanfare-tls,
+    /// fanfare-relayed, fanfare-2, fanfare-4
     #[arg(long = "servers", value_name = "LIST", value_delimiter = ',')]
     servers: Vec<Contender>,
     /// Visits to each server [default: 7, with --quick 3; row 6 is done once, row 9 ten times]
@@ -72,28 +71,21 @@ fn run(arguments: &Arguments) -> Result<bool, String> {
         cases.iter().for_each(|case| println!("row {}  {case}", case.row));
         return Ok(true);
     }
-    if cfg!(debug_assertions) {
-        return Err("this is a debug build, and so would be its numbers: run it with --release".to_owned());
-    }
-    if arguments.server_core == arguments.load_core {
-        return Err("--server-core and --load-core must differ, or each measures the other as well".to_owned());
-    }
     let scratch = Scratch::new().map_err(|error| format!("no temporary directory: {error}"))?;
-    let peers = Path::new(env!("CARGO_MANIFEST_DIR")).join("compare");
-    let visitor = visitor(arguments, &peers, scratch.path())?;
+    let visitor = setup::visitor(arguments.server_core, arguments.load_core, arguments.quick, scratch.path())?;
+    setup::raise_descriptors().map_err(|error| format!("descriptors: {error}"))?;
+    let complain = |what: &str| eprintln!("fanfare-compare: {what}");
     if !arguments.no_build {
-        let workspace = peers.ancestors().nth(2).expect("compare is two levels below the workspace");
-        prepare::build(workspace)?;
-        if let Err(error) = prepare::install_peers(&peers) {
-            eprintln!("fanfare-compare: going on without peers of npm: {error}");
-        }
+        setup::provide(complain)?;
     }
-    let absent = absent(&cases, arguments, &visitor.places);
+    let wanted = cases.iter().flat_map(|case| &case.contenders).copied().filter(|&who| is_wanted(who, arguments));
+    let absent = setup::absent(wanted, &visitor.places);
+    absent.iter().for_each(|(_, why)| complain(&format!("going on without {why}")));
     let rounds = |case: &Case| {
         let usual = case.rounds.unwrap_or(ROUNDS);
         arguments.rounds.unwrap_or(if arguments.quick { usual.min(ROUNDS_QUICK) } else { usual })
     };
-    let takes_part = |who| is_wanted(who, arguments) && !absent.contains(&who);
+    let takes_part = |who| is_wanted(who, arguments) && !absent.iter().any(|(missing, _)| *missing == who);
     let mut results = Vec::new();
     for case in cases {
         let rounds = rounds(&case);
@@ -101,7 +93,7 @@ fn run(arguments: &Arguments) -> Result<bool, String> {
         print!("{}", result.text());
         results.push(result);
         // After every case: a long run that is interrupted keeps what it has.
-        write_json(arguments, &peers, &results)?;
+        write_json(arguments, &setup::peers(), &results)?;
     }
     let missed = |result: &CaseResult| result.case.bars.iter().any(|bar| result.judge(bar).1 == Verdict::Missed);
     Ok(!results.iter().any(missed))
@@ -118,36 +110,8 @@ fn choose(arguments: &Arguments) -> Result<Vec<Case>, String> {
     Ok(all.into_iter().filter(chosen).collect())
 }
 
-fn visitor(arguments: &Arguments, peers: &Path, scratch: &Path) -> Result<Visitor, String> {
-    let this = std::env::current_exe().map_err(|error| format!("where am I? {error}"))?;
-    let binaries = this.parent().expect("a program lies in a directory").to_owned();
-    let loadgen = Loadgen {
-        executable: binaries.join("fanfare-loadgen"),
-        core: arguments.load_core,
-        scratch: scratch.to_owned(),
-    };
-    let places =
-        Places { binaries, peers: peers.to_owned(), scratch: scratch.to_owned(), server_core: arguments.server_core };
-    Ok(Visitor { places, loadgen, quick: arguments.quick })
-}
-
 fn is_wanted(who: Contender, arguments: &Arguments) -> bool {
     arguments.servers.is_empty() || arguments.servers.contains(&who)
-}
-
-/// Those that are wanted and cannot take part, each named once with the remedy.
-fn absent(cases: &[Case], arguments: &Arguments, places: &Places) -> Vec<Contender> {
-    let mut absent = Vec::new();
-    for who in cases.iter().flat_map(|case| &case.contenders).copied() {
-        if !is_wanted(who, arguments) || absent.contains(&who) {
-            continue;
-        }
-        if let Err(why) = who.check(places) {
-            eprintln!("fanfare-compare: going on without {why}");
-            absent.push(who);
-        }
-    }
-    absent
 }
 
 fn write_json(arguments: &Arguments, peers: &Path, results: &[CaseResult]) -> Result<(), String> {

@@ -17,6 +17,8 @@ pub enum Metric {
     TotalBytesPerConnection,
     /// 99th percentile of the delay of healthy receivers while others stall, as a multiple of the same without them.
     HealthyP99Ratio,
+    /// Private memory of the server process that one stalled reader holds at the end.
+    UserBytesPerStalledReader,
     /// Memory, of the server process and of TCP queues, that one stalled reader holds at most.
     BytesPerStalledReader,
     /// Total memory of an idle connection as a multiple of a bare accepted socket, which the load generator weighs in
@@ -43,6 +45,7 @@ impl Metric {
             Metric::UserBytesPerConnection => "user_bytes_per_connection",
             Metric::TotalBytesPerConnection => "total_bytes_per_connection",
             Metric::HealthyP99Ratio => "healthy_p99_ratio",
+            Metric::UserBytesPerStalledReader => "user_bytes_per_stalled_reader",
             Metric::BytesPerStalledReader => "bytes_per_stalled_reader",
             Metric::TotalPerBareSocket => "total_per_bare_socket",
             Metric::LedgerFaults => "ledger_faults",
@@ -61,6 +64,7 @@ impl Metric {
             Metric::UserBytesPerConnection => "user B per idle connection",
             Metric::TotalBytesPerConnection => "kernel + user B per idle connection",
             Metric::HealthyP99Ratio => "healthy p99, with stalled readers : without",
+            Metric::UserBytesPerStalledReader => "user B per stalled reader",
             Metric::BytesPerStalledReader => "queued + user B per stalled reader",
             Metric::TotalPerBareSocket => "kernel + user : bare socket",
             Metric::LedgerFaults => "faults of ledger, connections",
@@ -78,7 +82,8 @@ impl Metric {
             Metric::PollAnswersPerBurst => 4,
             Metric::CpuUsPerConnection => 1,
             Metric::HealthyP99Ratio | Metric::TotalPerBareSocket | Metric::CpuUsPerNegotiate => 2,
-            Metric::UserBytesPerConnection | Metric::TotalBytesPerConnection | Metric::BytesPerStalledReader => 0,
+            Metric::UserBytesPerConnection | Metric::TotalBytesPerConnection => 0,
+            Metric::UserBytesPerStalledReader | Metric::BytesPerStalledReader => 0,
             Metric::LedgerFaults | Metric::StalledLeft | Metric::ResidentGrowthBytes => 0,
         }
     }
@@ -230,6 +235,10 @@ impl fmt::Display for Case {
 const FANFARE: Contender = Contender::Fanfare { shards: 1 };
 const FANFARE_TWO_SHARDS: Contender = Contender::Fanfare { shards: 2 };
 
+/// A floor, Fanfare, and everybody who holds connections as ordinary servers do.
+pub(crate) const PEERS: [Contender; 6] =
+    [Contender::FloorSend, Contender::Uws, FANFARE, Contender::Tungstenite, Contender::Nchan, Contender::Ws];
+
 /// Every case, in the order of the promised table.
 pub fn all() -> Vec<Case> {
     let mut cases = Vec::new();
@@ -253,8 +262,8 @@ fn against(metric: Metric, contender: Contender, at_most: f64) -> Bar {
 fn broadcast(row: u8, window: &str, connections: u32, argument_bytes: u32, burst: u32, deliveries: u32) -> Case {
     let size =
         if argument_bytes >= 1024 { format!("{}KB", argument_bytes / 1024) } else { format!("{argument_bytes}B") };
-    let contenders =
-        vec![Contender::FloorSend, Contender::FloorRing, Contender::Uws, FANFARE, Contender::Nchan, Contender::Ws];
+    let mut contenders = vec![Contender::FloorSend, Contender::FloorRing, Contender::Uws, FANFARE];
+    contenders.extend([Contender::Tungstenite, Contender::Nchan, Contender::Ws]);
     Case {
         name: format!("{window}-{size}-{connections}"),
         row,
@@ -310,7 +319,9 @@ fn idle(connections: u32) -> Case {
     let user_bar = Bar { metric: Metric::UserBytesPerConnection, subject: FANFARE, against: None, at_most: 200.0 };
     let few = connections <= 9000;
     let contenders = if few {
-        vec![Contender::FloorIdle, Contender::FloorSend, Contender::Uws, FANFARE, Contender::Nchan, Contender::Ws]
+        let mut few = vec![Contender::FloorIdle, Contender::FloorSend, Contender::Uws, FANFARE];
+        few.extend([Contender::Tungstenite, Contender::Nchan, Contender::Ws]);
+        few
     } else {
         vec![Contender::Fanfare { shards: 4 }]
     };
@@ -338,7 +349,7 @@ fn connect() -> Case {
         row: 5,
         work: Work::Connect { connections: 9000 },
         metrics: vec![Metric::CpuUsPerConnection],
-        contenders: vec![Contender::FloorSend, Contender::Uws, FANFARE, Contender::Nchan, Contender::Ws],
+        contenders: PEERS.to_vec(),
         bars: vec![against(Metric::CpuUsPerConnection, Contender::Uws, 1.30)],
         in_quick: true,
         rounds: None,

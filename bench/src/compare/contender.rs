@@ -14,6 +14,10 @@ use super::process::Program;
 
 /// Where Debian and its kin put the module of `libnginx-mod-nchan`.
 const NCHAN_MODULE: &str = "/usr/lib/nginx/modules/ngx_nchan_module.so";
+/// The peer that is built here, below `bench/compare`.
+const TUNGSTENITE: &str = "tungstenite/target/release/fanfare-peer-tungstenite";
+/// What tungstenite's documentation names for many connections. Its own 128 KiB are zeroed again for every read.
+const TUNGSTENITE_READ_BUFFER_BYTES: u32 = 4096;
 /// Files with the certificate of a server that speaks TLS, and its key, among the temporary ones.
 pub const CHAIN_FILE: &str = "chain.pem";
 /// See [`CHAIN_FILE`].
@@ -36,6 +40,10 @@ pub enum Contender {
     Ws,
     /// Debian's nginx with Nchan.
     Nchan,
+    /// tokio and tungstenite, with the small read buffer that the library's documentation advises for many connections.
+    Tungstenite,
+    /// The same with the library's own read buffer.
+    TungsteniteDefault,
     /// `fanfare serve` with this many shards, all on the server's one core.
     Fanfare {
         /// Threads, each with its own ring.
@@ -69,6 +77,8 @@ impl fmt::Display for Contender {
             Contender::Uws => f.pad("uws"),
             Contender::Ws => f.pad("ws"),
             Contender::Nchan => f.pad("nchan"),
+            Contender::Tungstenite => f.pad("tungstenite"),
+            Contender::TungsteniteDefault => f.pad("tungstenite-default"),
             Contender::Fanfare { shards: 1 } => f.pad("fanfare"),
             Contender::Fanfare { shards } => f.pad(&format!("fanfare-{shards}")),
             Contender::FanfareEvents => f.pad("fanfare-sse"),
@@ -90,6 +100,8 @@ impl FromStr for Contender {
             "uws" => Contender::Uws,
             "ws" => Contender::Ws,
             "nchan" => Contender::Nchan,
+            "tungstenite" => Contender::Tungstenite,
+            "tungstenite-default" => Contender::TungsteniteDefault,
             "fanfare" => Contender::Fanfare { shards: 1 },
             "fanfare-sse" => Contender::FanfareEvents,
             "fanfare-poll" => Contender::FanfarePolls,
@@ -98,8 +110,9 @@ impl FromStr for Contender {
             _ => match text.strip_prefix("fanfare-").and_then(|shards| shards.parse().ok()) {
                 Some(shards @ 2..) => Contender::Fanfare { shards },
                 _ => {
-                    let known = "floor-send, floor-ring, floor-idle, uws, ws, nchan, fanfare, fanfare-sse, \
-                                 fanfare-poll, fanfare-tls, fanfare-relayed, fanfare-2, fanfare-4, ...";
+                    let known = "floor-send, floor-ring, floor-idle, uws, ws, nchan, tungstenite, \
+                                 tungstenite-default, fanfare, fanfare-sse, fanfare-poll, fanfare-tls, \
+                                 fanfare-relayed, fanfare-2, fanfare-4, ...";
                     return Err(format!("no server is called '{text}'; there are {known}"));
                 }
             },
@@ -135,8 +148,8 @@ impl Contender {
         }
     }
 
-    /// Of Fanfare; `None` for the others.
-    fn shards(self) -> Option<u8> {
+    /// Threads of Fanfare, each with its own ring; `None` for the others.
+    pub fn shards(self) -> Option<u8> {
         match self {
             Contender::Fanfare { shards } => Some(shards),
             Contender::FanfareEvents | Contender::FanfarePolls => Some(1),
@@ -167,6 +180,7 @@ impl Contender {
             Contender::Uws => places.peers.join("node_modules/@trufflesuite/uws-js-unofficial/package.json"),
             Contender::Ws => places.peers.join("node_modules/ws/package.json"),
             Contender::Nchan => PathBuf::from(NCHAN_MODULE),
+            Contender::Tungstenite | Contender::TungsteniteDefault => places.peers.join(TUNGSTENITE),
         };
         if needed.exists() {
             return Ok(());
@@ -174,6 +188,9 @@ impl Contender {
         let remedy = match self {
             Contender::Uws | Contender::Ws => "install Node.js and run `npm ci` in bench/compare",
             Contender::Nchan => "apt-get install nginx libnginx-mod-nchan",
+            Contender::Tungstenite | Contender::TungsteniteDefault => {
+                "cargo build --release --locked in bench/compare/tungstenite"
+            }
             _ => "cargo build --release --workspace --bins",
         };
         Err(format!("{self}: {} is missing ({remedy})", needed.display()))
@@ -190,6 +207,10 @@ impl Contender {
             Contender::Uws => (PathBuf::from("node"), vec!["uws.js".to_owned(), port]),
             Contender::Ws => (PathBuf::from("node"), vec!["ws.js".to_owned(), port]),
             Contender::Nchan => (PathBuf::from("nginx"), nchan_arguments(addr, places)?),
+            Contender::Tungstenite => {
+                (places.peers.join(TUNGSTENITE), vec![listen, TUNGSTENITE_READ_BUFFER_BYTES.to_string()])
+            }
+            Contender::TungsteniteDefault => (places.peers.join(TUNGSTENITE), vec![listen]),
             Contender::Fanfare { .. }
             | Contender::FanfareEvents
             | Contender::FanfarePolls
@@ -254,6 +275,8 @@ mod tests {
             Contender::Uws,
             Contender::Ws,
             Contender::Nchan,
+            Contender::Tungstenite,
+            Contender::TungsteniteDefault,
             Contender::Fanfare { shards: 1 },
             Contender::Fanfare { shards: 2 },
             Contender::FanfareEvents,

@@ -22,8 +22,20 @@ pub fn queued_bytes() -> io::Result<u64> {
 
 /// Finds `TCP: inuse 1 ... mem 123`.
 fn tcp_pages(text: &str) -> Option<u64> {
+    figure(text, "mem")
+}
+
+fn figure(text: &str, name: &str) -> Option<u64> {
     let line = text.lines().find_map(|line| line.strip_prefix("TCP:"))?;
-    line.split_ascii_whitespace().skip_while(|&word| word != "mem").nth(1)?.parse().ok()
+    line.split_ascii_whitespace().skip_while(|&word| word != name).nth(1)?.parse().ok()
+}
+
+/// TCP sockets of this machine that are connected or listen: `inuse` of `/proc/net/sockstat`.
+pub fn sockets() -> io::Result<u64> {
+    let path = "/proc/net/sockstat";
+    let text = fs::read_to_string(path)?;
+    let unreadable = || io::Error::new(io::ErrorKind::InvalidData, format!("{path} has no `TCP: inuse`"));
+    figure(&text, "inuse").ok_or_else(unreadable)
 }
 
 /// Watches how high the queues go.
@@ -62,12 +74,13 @@ mod tests {
     use std::io::Write;
     use std::net::{TcpListener, TcpStream};
 
-    use super::{HighWater, SAMPLE_INTERVAL, tcp_pages};
+    use super::{HighWater, SAMPLE_INTERVAL, figure, tcp_pages};
 
     #[test]
     fn pages_of_tcp_are_found() {
         let text = "sockets: used 9\nTCP: inuse 5 orphan 0 tw 3 alloc 5 mem 77\nUDP: inuse 1 mem 8\n";
         assert_eq!(tcp_pages(text), Some(77));
+        assert_eq!(figure(text, "inuse"), Some(5));
         assert_eq!(tcp_pages("UDP: inuse 1 mem 8\n"), None);
         assert_eq!(tcp_pages("TCP: inuse 5\n"), None);
     }

@@ -263,9 +263,8 @@ impl Report {
             Metric::CpuUsPerNegotiate => self.number("/negotiate/cpu_us_per_negotiate"),
             Metric::ResidentGrowthBytes => self.number("/negotiate/resident_growth_bytes"),
             // These need two runs, ask the server, or depend on what was to be done.
-            Metric::HealthyP99Ratio | Metric::BytesPerStalledReader | Metric::StalledLeft | Metric::LedgerFaults => {
-                None
-            }
+            Metric::HealthyP99Ratio | Metric::StalledLeft | Metric::LedgerFaults => None,
+            Metric::BytesPerStalledReader | Metric::UserBytesPerStalledReader => None,
         }
     }
 

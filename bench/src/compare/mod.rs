@@ -16,6 +16,7 @@ pub mod prepare;
 pub mod process;
 pub mod relay;
 pub mod report;
+pub mod setup;
 pub mod statistics;
 pub mod visit;
 

@@ -27,6 +27,12 @@ pub fn install_peers(peers: &Path) -> Result<(), String> {
     run(OsStr::new("npm"), &["ci", "--no-audit", "--no-fund", "--ignore-scripts"], peers)
 }
 
+/// Builds the peer of tokio and tungstenite with the versions of its own `Cargo.lock`.
+pub fn build_tungstenite(peers: &Path) -> Result<(), String> {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    run(&cargo, &["build", "--release", "--locked", "--target-dir", "target"], &peers.join("tungstenite"))
+}
+
 fn run(program: &OsStr, arguments: &[&str], directory: &Path) -> Result<(), String> {
     let shown = || format!("`{} {}`", program.to_string_lossy(), arguments.join(" "));
     let status = Command::new(program)
@@ -54,6 +60,8 @@ pub struct Machine {
     pub nginx: Option<String>,
     /// Peers of npm with their exact versions.
     pub npm: serde_json::Value,
+    /// The crates of the tungstenite peer with their exact versions.
+    pub crates: Vec<String>,
 }
 
 impl Machine {
@@ -71,8 +79,20 @@ impl Machine {
             node: first_line("node", "--version"),
             nginx: first_line("nginx", "-v"),
             npm: manifest["dependencies"].clone(),
+            crates: locked(&fs::read_to_string(peers.join("tungstenite/Cargo.lock")).unwrap_or_default()),
         }
     }
+}
+
+/// `tokio 1.2.3` and what else makes the peer what it is, out of its lock file.
+fn locked(lock: &str) -> Vec<String> {
+    let quoted = |line: &str, key: &str| Some(line.strip_prefix(key)?.trim_matches(['"', ' ', '=']).to_owned());
+    let packages = lock.split("[[package]]").filter_map(|package| {
+        let name = package.lines().find_map(|line| quoted(line, "name"))?;
+        let version = package.lines().find_map(|line| quoted(line, "version"))?;
+        ["tokio", "tungstenite"].contains(&name.as_str()).then(|| format!("{name} {version}"))
+    });
+    packages.collect()
 }
 
 fn first_line(program: &str, argument: &str) -> Option<String> {
@@ -80,4 +100,14 @@ fn first_line(program: &str, argument: &str) -> Option<String> {
     // nginx speaks on standard error.
     let said = if output.stdout.is_empty() { output.stderr } else { output.stdout };
     Some(String::from_utf8_lossy(&said).lines().next()?.trim().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn versions_are_read_out_of_the_lock_file() {
+        let lock = "version = 4\n\n[[package]]\nname = \"tokio\"\nversion = \"1.2.3\"\n\n[[package]]\nname = \"bytes\"\n\
+                    version = \"9.9.9\"\n";
+        assert_eq!(super::locked(lock), ["tokio 1.2.3"]);
+    }
 }

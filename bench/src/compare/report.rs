@@ -14,7 +14,7 @@ const REFERENCES: [Contender; 4] =
     [Contender::FloorSend, Contender::FloorIdle, Contender::Uws, Contender::FanfareRelayed];
 
 /// Column of names: the longest and two blanks.
-const NAME_WIDTH: usize = "fanfare-relayed".len() + 2;
+const NAME_WIDTH: usize = "tungstenite-default".len() + 2;
 
 /// What one visit to one server gave.
 #[derive(Clone, Debug, Default, Serialize)]

@@ -2,13 +2,13 @@
 
 use std::fs;
 use std::io;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use fanfare_protocol::negotiate::Transport;
 
 use super::case::{Metric, Work};
 use super::contender::{CHAIN_FILE, Contender, Dialect, KEY_FILE, Places, free_address};
-use super::kernel::HighWater;
+use super::kernel::{self, HighWater};
 use super::loadgen::{Flags, Loadgen, LoadgenError, Report, Served};
 use super::metrics;
 use super::process::{ProcessError, Running};
@@ -24,6 +24,13 @@ const QUICK_STEADY_DIVISOR: u32 = 12;
 
 /// Connections opened and closed before memory is weighed.
 const REHEARSAL_CONNECTIONS: u32 = 100;
+
+/// Sockets that other programs may have open where the kernel's memory, which is that of the whole machine, is weighed.
+const SOCKETS_OF_OTHERS_MAX: u64 = 200;
+
+/// How long the visit's own sockets may take to go, and between two looks at them.
+const SOCKETS_END_LIMIT: Duration = Duration::from_secs(2);
+const SOCKETS_LOOK_INTERVAL: Duration = Duration::from_millis(50);
 
 /// Messages that tell the capacity of a server.
 const CAPACITY_MESSAGES: u32 = 400;
@@ -106,10 +113,12 @@ impl Visitor {
                 sample.loadgen.push(report.into_json());
             }
             Work::Idle { connections } => {
+                let alone = Alone::look()?;
                 let report = self.run_idle(contender, connections)?;
-                let metrics =
-                    [Metric::UserBytesPerConnection, Metric::TotalBytesPerConnection, Metric::TotalPerBareSocket];
-                take(&mut sample, &report, &metrics);
+                take(&mut sample, &report, &[Metric::UserBytesPerConnection]);
+                if alone.still(&mut sample)? && sample.remarks.is_empty() {
+                    take(&mut sample, &report, &[Metric::TotalBytesPerConnection, Metric::TotalPerBareSocket]);
+                }
                 sample.loadgen.push(report.into_json());
             }
             Work::Negotiate { sockets, requests } => {
@@ -119,6 +128,7 @@ impl Visitor {
             }
             Work::Stalled { healthy, stalled, argument_bytes, messages, messages_per_s } => {
                 let flags = Flags::broadcast(healthy, argument_bytes, 1, messages).messages_per_s(messages_per_s);
+                let alone = Alone::look()?;
                 let (without, without_bytes) = self.run_watched(contender, &flags)?;
                 let (with, with_bytes) = self.run_watched(contender, &flags.stalled(stalled, STALLED_RECV_BYTES))?;
                 let sound = with.problems().is_empty() && without.problems().is_empty();
@@ -126,8 +136,12 @@ impl Visitor {
                 if let Some((p99_with, p99_without)) = p99_us.filter(|_| sound) {
                     sample.values.insert(Metric::HealthyP99Ratio.key(), p99_with / p99_without);
                 }
-                let stalled_bytes = (with_bytes as f64 - without_bytes as f64) / f64::from(stalled);
-                sample.values.insert(Metric::BytesPerStalledReader.key(), stalled_bytes);
+                let of_each = |with: u64, without: u64| (with as f64 - without as f64) / f64::from(stalled);
+                let user_bytes = of_each(with.private_bytes(), without.private_bytes());
+                sample.values.insert(Metric::UserBytesPerStalledReader.key(), user_bytes);
+                if alone.still(&mut sample)? {
+                    sample.values.insert(Metric::BytesPerStalledReader.key(), of_each(with_bytes, without_bytes));
+                }
                 let mut reports = vec![without, with];
                 if contender.dialect() == Dialect::SignalRJson {
                     let (report, closed) = self.run_flood(contender, stalled)?;
@@ -230,6 +244,33 @@ impl Visitor {
         drop(running);
         let bytes = queued_bytes + report.private_bytes();
         Ok((report, bytes))
+    }
+}
+
+/// Whether the network is this visit's alone.
+struct Alone {
+    before: u64,
+}
+
+impl Alone {
+    /// Before the server is started.
+    fn look() -> io::Result<Alone> {
+        Ok(Alone { before: kernel::sockets()? })
+    }
+
+    /// When it has ended, and its sockets with it. If not, `sample` says so.
+    fn still(&self, sample: &mut Sample) -> io::Result<bool> {
+        let mut alone = self.before <= SOCKETS_OF_OTHERS_MAX;
+        let deadline = Instant::now() + SOCKETS_END_LIMIT;
+        while alone && kernel::sockets()? > SOCKETS_OF_OTHERS_MAX {
+            alone = Instant::now() < deadline;
+            std::thread::sleep(SOCKETS_LOOK_INTERVAL);
+        }
+        if !alone {
+            let what = format!("other programs had more than {SOCKETS_OF_OTHERS_MAX} sockets open");
+            sample.remarks.push(format!("{what}: the kernel's memory was not weighed"));
+        }
+        Ok(alone)
     }
 }
 

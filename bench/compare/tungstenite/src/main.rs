@@ -1,5 +1,6 @@
 //! Peer "tungstenite": tokio and tokio-tungstenite, as much of an ordinary Rust server as there is. Raw dialect: every
 //! message received is sent to every connection, the sender's included. Usage: fanfare-peer-tungstenite ADDRESS
+//! [READ_BUFFER_BYTES]; without the latter the library's own.
 //!
 //! One thread, as it has one core: a task for each connection, which reads and writes, and a bounded queue for each. A
 //! message is one buffer, shared by all queues; its frame header and a copy are made for each connection, which is what
@@ -27,12 +28,13 @@ const QUEUE_MESSAGES_MAX: usize = 1024;
 type Crowd = Rc<RefCell<HashMap<u64, mpsc::Sender<Message>>>>;
 
 fn main() -> ExitCode {
-    let Some(address) = std::env::args().nth(1).and_then(|text| text.parse::<SocketAddr>().ok()) else {
-        eprintln!("usage: fanfare-peer-tungstenite ADDRESS");
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let Some((address, config)) = read(&arguments) else {
+        eprintln!("usage: fanfare-peer-tungstenite ADDRESS [READ_BUFFER_BYTES]");
         return ExitCode::from(2);
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build();
-    let served = runtime.and_then(|runtime| tokio::task::LocalSet::new().block_on(&runtime, serve(address)));
+    let served = runtime.and_then(|runtime| tokio::task::LocalSet::new().block_on(&runtime, serve(address, config)));
     if let Err(error) = served {
         eprintln!("tungstenite: {address}: {error}");
         return ExitCode::FAILURE;
@@ -40,7 +42,17 @@ fn main() -> ExitCode {
     ExitCode::SUCCESS
 }
 
-async fn serve(address: SocketAddr) -> io::Result<()> {
+fn read(arguments: &[String]) -> Option<(SocketAddr, WebSocketConfig)> {
+    let config =
+        WebSocketConfig::default().max_message_size(Some(MESSAGE_BYTES_MAX)).max_frame_size(Some(MESSAGE_BYTES_MAX));
+    match arguments {
+        [address] => Some((address.parse().ok()?, config)),
+        [address, bytes] => Some((address.parse().ok()?, config.read_buffer_size(bytes.parse().ok()?))),
+        _ => None,
+    }
+}
+
+async fn serve(address: SocketAddr, config: WebSocketConfig) -> io::Result<()> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
@@ -52,7 +64,7 @@ async fn serve(address: SocketAddr) -> io::Result<()> {
         let crowd = crowd.clone();
         tokio::task::spawn_local(async move {
             // A vanished client ends its own connection, not the server.
-            let _ = converse(stream, number, &crowd).await;
+            let _ = converse(stream, config, number, &crowd).await;
             crowd.borrow_mut().remove(&number);
         });
     }
@@ -60,11 +72,8 @@ async fn serve(address: SocketAddr) -> io::Result<()> {
 }
 
 /// One connection, from the upgrade to its end.
-async fn converse(stream: TcpStream, number: u64, crowd: &Crowd) -> Result<(), Error> {
+async fn converse(stream: TcpStream, config: WebSocketConfig, number: u64, crowd: &Crowd) -> Result<(), Error> {
     stream.set_nodelay(true)?;
-    let config = WebSocketConfig::default()
-        .max_message_size(Some(MESSAGE_BYTES_MAX))
-        .max_frame_size(Some(MESSAGE_BYTES_MAX));
     let mut socket = tokio_tungstenite::accept_async_with_config(stream, Some(config)).await?;
     let (queue, mut waiting) = mpsc::channel(QUEUE_MESSAGES_MAX);
     crowd.borrow_mut().insert(number, queue);
