@@ -68,7 +68,8 @@ fn a_child_dies_with_the_harness_whatever_ended_that() {
 #[test]
 fn a_child_that_fails_is_quoted() {
     let scratch = Scratch::new().expect("a temporary directory");
-    let addr = free_address().expect("a free port");
+    // A free port would not do: somebody else may take it meanwhile.
+    let addr = "127.0.0.1:1".parse().expect("an address");
     let mut child = start("sh", &["-c", "echo no such hub >&2; exit 3"], scratch.path());
     let error = child.wait_listening(addr, LIMIT).expect_err("it never listens").to_string();
     assert!(error.contains("exit status: 3") && error.contains("no such hub"), "{error}");
