@@ -6,6 +6,7 @@ use crate::latency::{Latencies, Merger};
 use crate::ledger::Tally;
 use crate::plan::{Pace, Plan, PlanOptions, Until};
 use crate::quantity::{grouped, micros_text};
+use crate::report::recorder::Period;
 use crate::report::{BroadcastReport, LatencyReport, Report};
 use crate::run::{LOOK, Run, Samples, Spent};
 use crate::shared::{PlanState, Shared, Stage};
@@ -50,6 +51,7 @@ pub(crate) fn lead(run: &mut Run, load: &Load) -> Result<Measured, Failure> {
     if !load.warmup.is_zero() {
         let until = Until::Elapsed { ns: load.warmup.as_nanos() as u64 };
         let plan = PlanOptions { until, seed: load.plan.seed ^ 1, ..load.plan };
+        run.begin(Period::WarmUp);
         follow(run, load, plan, None, "warming up")?;
     }
     let workers = setup.job.fleet.workers;
@@ -63,7 +65,10 @@ pub(crate) fn lead(run: &mut Run, load: &Load) -> Result<Measured, Failure> {
 
     let before = Samples::take(&setup.job)?;
     let (echoes, answers, pushed_back) = (echoes(run.shared()), answers(run.shared()), pushed_back(run.shared()));
-    let started_ns = setup.shared.clock.ns();
+    let started_ns = run.begin(Period::Measured);
+    if run.recorder.is_on() {
+        merger.keep_intervals(started_ns);
+    }
     let state = follow(run, load, load.plan, Some(&mut merger), "measuring")?;
     let after = Samples::take(&setup.job)?;
     std::thread::sleep(LINGER.min(load.drain));
@@ -102,6 +107,7 @@ fn published_since(shared: &Shared, base: &[u32]) -> u64 {
 /// One message from each publisher: proves that publishing works before anything is measured, and shows every
 /// receiver's reader what deliveries look like.
 fn probe(run: &mut Run, load: &Load) -> Result<(), Failure> {
+    run.begin(Period::Probe);
     let setup = run.setup.clone();
     let options = PlanOptions {
         pace: Pace::Window,
@@ -179,6 +185,7 @@ fn follow(
     let mut state = PlanState::Running;
     loop {
         run.check_workers()?;
+        run.recorder.look(shared);
         let (published, delivered) = (shared.published_total.load(Ordering::Acquire), shared.delivered());
         meter.note(published, delivered);
         if state == PlanState::Running {
@@ -327,6 +334,7 @@ impl Measured {
             }
             broadcast.warmup = warmup.into();
         }
+        report.record.latencies = Some(latencies);
     }
 }
 

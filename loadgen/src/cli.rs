@@ -3,6 +3,7 @@
 use crate::failure::Failure;
 use crate::job::{Dialect, Fleet, Job, Load, Output, Server, Stalled, Task, Via};
 use crate::plan::{Arrival, Pace, PlanOptions, Until};
+use crate::report::verbs::{CompareArgs, ReportArgs};
 use crate::quantity::{parse_bytes, parse_duration, parse_rate};
 use crate::target::{SourceAddresses, Url};
 use crate::threshold::Threshold;
@@ -31,6 +32,10 @@ pub enum Command {
     Broadcast(BroadcastArgs),
     /// Negotiate over and over without connecting, and tell what that costs the server.
     Negotiate(NegotiateArgs),
+    /// Make the page of a result anew
+    Report(ReportArgs),
+    /// Tell how one result differs from another
+    Compare(CompareArgs),
 }
 
 /// Flags of every command: the other end, the connections, the output.
@@ -83,6 +88,9 @@ pub struct CommonArgs {
     /// Write the result as JSON to a file, or to standard output with -
     #[arg(long, value_name = "FILE", help_heading = "Output")]
     json: Option<PathBuf>,
+    /// Make this folder and write everything into it: summary, result, latency log, timeline, JUnit, report.html
+    #[arg(long, value_name = "DIR", help_heading = "Output")]
+    out: Option<PathBuf>,
     /// No progress on standard error
     #[arg(long, short, help_heading = "Output")]
     quiet: bool,
@@ -239,6 +247,13 @@ impl Command {
                 (args.common, Task::Broadcast(Box::new(load)))
             }
             Self::Negotiate(args) => (args.common, Task::Negotiate { requests: args.requests }),
+            Self::Report(_) | Self::Compare(_) => {
+                return Err(Failure::usage(
+                    "this command reads results and measures nothing",
+                    "report, compare",
+                    "pass it to execute(), or choose a command that measures",
+                ));
+            }
         };
         let job = common.into_job(task)?;
         job.check()?;
@@ -275,7 +290,13 @@ impl CommonArgs {
             cores: self.cores,
             pings: !self.no_pings,
         };
-        let output = Output { json: self.json, quiet: self.quiet, thresholds: self.thresholds };
+        let output = Output {
+            json: self.json,
+            folder: self.out,
+            arguments: Vec::new(),
+            quiet: self.quiet,
+            thresholds: self.thresholds,
+        };
         Ok(Job { server, fleet, output, task, seed: self.seed })
     }
 }

@@ -5,6 +5,7 @@
 //! has the message, or too many are open, the list goes to the coordinator, which merges the workers' lists and
 //! records histograms: no histogram is touched on the receive path.
 
+use crate::report::intervals::Intervals;
 use hdrhistogram::Histogram;
 use serde::Serialize;
 use std::collections::{HashMap, VecDeque};
@@ -134,14 +135,24 @@ impl Default for Distribution {
 }
 
 impl Distribution {
+    /// One that takes memory as its values grow. For the many that are kept by interval.
+    pub fn growing() -> Self {
+        Self { histogram: Histogram::new(3).expect("a constant precision is valid") }
+    }
+
+    /// What standard tools know it as.
+    pub fn histogram(&self) -> &Histogram<u64> {
+        &self.histogram
+    }
+
     /// Records `times` values of `ns` nanoseconds; above 60 s they count as 60 s.
     pub fn record_ns(&mut self, ns: u64, times: u64) {
-        self.histogram.saturating_record_n(ns / 1_000, times);
+        self.histogram.record_n((ns / 1_000).min(LATENCY_MAX_US), times).expect("within the bounds, or growing");
     }
 
     /// Adds another one's values.
     pub fn add(&mut self, other: &Self) {
-        self.histogram.add(&other.histogram).expect("same bounds");
+        self.histogram.add(&other.histogram).expect("same bounds, or growing");
     }
 
     /// Values recorded.
@@ -232,6 +243,8 @@ pub struct Latencies {
     pub late: u64,
     /// When the last delivery came.
     pub last_arrival_ns: u64,
+    /// The same by time of arrival, where somebody asked for it.
+    pub intervals: Option<Intervals>,
 }
 
 /// Puts the workers' tracks together.
@@ -265,6 +278,11 @@ impl Merger {
     /// From these sequences on, messages are measured.
     pub fn begin_measured(&mut self, first: &[u32]) {
         self.base.copy_from_slice(first);
+    }
+
+    /// Keeps latencies by time of arrival as well, from `origin_ns` on.
+    pub fn keep_intervals(&mut self, origin_ns: u64) {
+        self.latencies.intervals = Some(Intervals::new(origin_ns));
     }
 
     /// Takes one worker's part of one message.
@@ -307,6 +325,9 @@ impl Merger {
             let deliveries = u64::from(deliveries);
             out.from_intended.record_ns(from_intended, deliveries);
             out.from_actual.record_ns(time_ns.saturating_sub(track.actual_ns), deliveries);
+            if let Some(intervals) = &mut out.intervals {
+                intervals.note_deliveries(time_ns, from_intended, deliveries);
+            }
             if from_intended > self.deadline_ns {
                 out.late += deliveries;
             }
@@ -322,6 +343,9 @@ impl Merger {
         }
         out.complete_messages += 1;
         if let Some(&(last_ns, _)) = track.arrivals.last() {
+            if let Some(intervals) = &mut out.intervals {
+                intervals.note_last(last_ns, last_ns.saturating_sub(track.intended_ns));
+            }
             out.last.record_ns(last_ns.saturating_sub(track.intended_ns), 1);
             out.spread.record_ns(last_ns - first_ns, 1);
             self.recent_last.record_ns(last_ns.saturating_sub(track.intended_ns), 1);

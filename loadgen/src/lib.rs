@@ -15,7 +15,7 @@
 //!    reader -> ledger    compares deliveries in place, then books them per receiver
 //!             latency    times per message, merged over workers into histograms
 //!  procfs, baseline      what the server and the kernel pay
-//!  verdict, threshold, report
+//!  verdict, threshold, report (its own map is there)
 //! ```
 //!
 //! It runs on the engine's `io` rooms with direct descriptors, so that a fleet is not bound by the descriptor limit
@@ -59,6 +59,7 @@ pub mod worker;
 use crate::cli::Command;
 use crate::failure::{Exit, Failure};
 use crate::report::Report;
+use crate::report::folder::Folder;
 use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
@@ -68,27 +69,44 @@ pub use crate::run::run;
 /// Runs one command as its own program would: progress and errors on standard error, the summary (or the JSON, with
 /// `--json -`) on standard output. The exit code is that of [`failure::Exit`].
 pub fn execute(command: Command) -> ExitCode {
-    let exit = match command.into_job().and_then(|job| {
-        let json = job.output.json.clone();
-        let report = run(job)?;
-        write_report(&report, json.as_deref())?;
-        Ok(report.exit())
-    }) {
-        Ok(exit) => exit,
-        Err(failure) => {
-            // Nowhere is left to report that standard error is gone.
-            let _ = writeln!(std::io::stderr(), "{failure}");
-            failure.exit
-        }
+    let done = match &command {
+        Command::Report(args) => report::verbs::report(args),
+        Command::Compare(args) => report::verbs::compare(args),
+        _ => measure(command),
     };
+    let exit = done.unwrap_or_else(|failure| {
+        // Nowhere is left to report that standard error is gone.
+        let _ = writeln!(std::io::stderr(), "{failure}");
+        failure.exit
+    });
     ExitCode::from(exit.code())
 }
 
+fn measure(command: Command) -> Result<Exit, Failure> {
+    let mut job = command.into_job()?;
+    job.output.arguments = std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect();
+    let json = job.output.json.clone();
+    let folder = job.output.folder.as_deref().map(Folder::claim).transpose()?;
+    let report = run(job).inspect_err(|_| folder.iter().for_each(Folder::give_up))?;
+    write_report(&report, json.as_deref())?;
+    if let Some(folder) = &folder {
+        folder.write(&report)?;
+        let page = folder.page();
+        // With --json - standard output holds the result and nothing else.
+        if json.as_deref() != Some(Path::new("-")) {
+            let line = format!("report    {}\n", page.display());
+            std::io::stdout().write_all(line.as_bytes()).map_err(|error| unwritten(Path::new("-"), &error))?;
+        }
+    }
+    Ok(report.exit())
+}
+
+fn unwritten(place: &Path, error: &dyn std::fmt::Display) -> Failure {
+    let cause = format!("the result cannot be written: {error}");
+    Failure::new(Exit::Failed, cause, place.display().to_string(), "choose a writable file with --json")
+}
+
 fn write_report(report: &Report, json: Option<&Path>) -> Result<(), Failure> {
-    let unwritten = |place: &Path, error: &dyn std::fmt::Display| {
-        let cause = format!("the result cannot be written: {error}");
-        Failure::new(Exit::Failed, cause, place.display().to_string(), "choose a writable file with --json")
-    };
     let stdout = Path::new("-");
     if let Some(path) = json {
         let mut text = serde_json::to_string_pretty(report).map_err(|error| unwritten(path, &error))?;

@@ -9,6 +9,10 @@ use crate::os;
 use crate::payload::{Padding, Random};
 use crate::procfs::{KernelSample, Memory, ProcessSample};
 use crate::progress::{Progress, connecting};
+use crate::report::environment::RunInfo;
+use crate::report::recorder::{Period, Recorder};
+use crate::report::redact;
+use crate::report::series::Record;
 use crate::report::{
     ConnectReport, GeneratorReport, KernelReport, NegotiateReport, Report, SCHEMA, ServerReport, Trouble,
 };
@@ -22,7 +26,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 /// How often the coordinator looks at the board.
 pub(crate) const LOOK: Duration = Duration::from_millis(5);
@@ -43,12 +47,19 @@ pub fn run(job: Job) -> Result<Report, Failure> {
         os::pin_to_core(core)?;
     }
     let mut run = Run::start(job)?;
+    let (started, began) = (SystemTime::now(), Instant::now());
+    let started_ns = run.shared().clock.ns();
+    let mut info = RunInfo::begin(&run.setup.job, started);
     let result = run.lead();
     run.progress.clear();
     // Whatever happened, no thread is left behind.
     let ended = run.stop();
     let mut report = result?;
     ended.map(|workers| run.complete(&mut report, &workers))?;
+    info.end(began.elapsed());
+    report.run = Some(info);
+    report.record.align();
+    report.record.started = started.checked_sub(Duration::from_nanos(started_ns));
     report.check_thresholds(&run.setup.job.output.thresholds);
     Ok(report)
 }
@@ -64,6 +75,8 @@ pub(crate) struct Run {
     baseline: Option<Baseline>,
     /// Measured by the task, put into the report when the workers have ended.
     pub(crate) broadcast: Option<broadcast::Measured>,
+    /// What the run looks like over time.
+    pub(crate) recorder: Recorder,
 }
 
 /// Both sides at one moment.
@@ -132,11 +145,18 @@ impl Run {
         drop(ready);
         wait_for_start(&started, setup.job.fleet.workers)?;
         let before = Samples::take(&setup.job)?;
-        Ok(Self { setup, progress, workers, before, baseline, broadcast: None })
+        let Job { server, fleet, output, .. } = &setup.job;
+        let recorder = Recorder::new(output.folder.is_some(), fleet.connections, &server.pids);
+        Ok(Self { setup, progress, workers, before, baseline, broadcast: None, recorder })
     }
 
     pub(crate) fn shared(&self) -> &Shared {
         &self.setup.shared
+    }
+
+    /// Begins a period of the timeline. Returns when, on the run's clock.
+    pub(crate) fn begin(&mut self, period: Period) -> u64 {
+        self.recorder.begin(period, &self.setup.shared)
     }
 
     /// The stages of each task.
@@ -185,6 +205,7 @@ impl Run {
     /// Has all sockets ask until `requests` are answered, or nothing is answered any more.
     fn negotiate(&mut self, requests: u64) -> Result<(NegotiateReport, Spent), Failure> {
         let before = Samples::take(&self.setup.job)?;
+        self.begin(Period::Measured);
         let (mut seen, mut changed) = (0, Instant::now());
         self.shared().set_stage(Stage::Measured);
         self.wait(|shared| {
@@ -219,6 +240,7 @@ impl Run {
 
     /// Opens all connections.
     fn connect(&mut self) -> Result<ConnectReport, Failure> {
+        self.begin(Period::Connect);
         let job = &self.setup.job;
         let publishers = job.task.load().map_or(0, |load| u32::from(load.publishers));
         let all = job.fleet.connections + publishers;
@@ -252,6 +274,7 @@ impl Run {
     }
 
     fn hold(&mut self, hold: Duration) -> Result<(), Failure> {
+        self.begin(Period::Hold);
         let until = Instant::now() + hold;
         self.wait(|shared| {
             let left = until.saturating_duration_since(Instant::now());
@@ -263,6 +286,7 @@ impl Run {
 
     /// Says good-bye on all connections and waits for the ends.
     fn farewell(&mut self) -> Result<(), Failure> {
+        self.begin(Period::Close);
         self.shared().set_stage(Stage::Close);
         let more = Duration::from_secs(u64::from(self.setup.job.fleet.connections / FAREWELLS_PER_S));
         let until = Instant::now() + FAREWELL_LIMIT + more;
@@ -283,6 +307,7 @@ impl Run {
             if self.progress.is_due() {
                 self.progress.show(part, &text);
             }
+            self.recorder.look(&self.setup.shared);
             self.check_workers()?;
             std::thread::sleep(LOOK);
         }
@@ -421,11 +446,13 @@ impl Run {
         Report {
             schema: SCHEMA,
             command: job.task.name(),
-            target: job.server.target.clone(),
+            target: redact::target(&job.server.target),
             dialect: job.server.dialect.to_string(),
             transport: job.server.transport.name(),
             seed: job.seed,
             connections: job.fleet.connections,
+            run: None,
+            record: Record::default(),
             connect,
             broadcast: None,
             negotiate: None,
@@ -448,6 +475,7 @@ impl Run {
         }
         report.connect.phases_us = phases.summary();
         let troubles = self.shared().troubles();
+        report.record.samples = self.recorder.finish(&self.setup.shared);
         report.connect.troubles = troubles.into_iter().map(|(what, count)| Trouble { what, count }).collect();
         if let Some(measured) = self.broadcast.take() {
             measured.complete(self.shared(), &self.setup.job, workers, report);

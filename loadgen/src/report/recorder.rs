@@ -1,0 +1,378 @@
+//! What the board and /proc said over time: one sample an interval, taken by the coordinator while it waits anyway.
+//!
+//! Samples are sums since the run began. A row of the timeline is the difference of two neighbours, so dropping a sample
+//! makes a longer row and loses nothing: that is how long runs stay within [`INTERVALS_MAX`].
+
+use super::intervals::{INTERVAL_NS, INTERVALS_MAX};
+use crate::procfs::ProcessSample;
+use crate::shared::Shared;
+use std::sync::atomic::Ordering;
+
+/// Periods that are told apart. What begins later belongs to the last of them.
+pub const PERIODS_MAX: usize = 64;
+
+/// Points of the connection ramp; one more, and every second one is dropped.
+pub const RAMP_POINTS_MAX: usize = 400;
+
+/// Between two points of the ramp at first, nanoseconds.
+const RAMP_NS: u64 = 20_000_000;
+
+/// A part of a run, as the timeline names it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Period {
+    /// Connections are opened.
+    Connect,
+    /// Connections are held.
+    Hold,
+    /// One message from each publisher.
+    Probe,
+    /// The same load as later, not measured.
+    WarmUp,
+    /// What the figures are about.
+    Measured,
+    /// Good-byes.
+    Close,
+}
+
+impl Period {
+    /// Its name in files.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Connect => "connect",
+            Self::Hold => "hold",
+            Self::Probe => "probe",
+            Self::WarmUp => "warm-up",
+            Self::Measured => "measured",
+            Self::Close => "close",
+        }
+    }
+}
+
+/// Sums since the run began, and what is now.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Board {
+    /// Messages published.
+    pub sent: u64,
+    /// Deliveries that these should give.
+    pub expected: u64,
+    /// Different messages received, summed over the receivers.
+    pub received: u64,
+    /// Bytes received, framing included.
+    pub bytes: u64,
+    /// Connections open now.
+    pub open: u32,
+    /// Connections that could not be opened.
+    pub failed: u32,
+    /// Connections that were open and are not any more.
+    pub lost: u32,
+    /// The generator's CPU, nanoseconds.
+    pub generator_cpu_ns: u64,
+    /// The server's CPU, nanoseconds; 0 when it is not sampled.
+    pub server_cpu_ns: u64,
+    /// The server's resident set now; `None` when it is not sampled.
+    pub server_rss_bytes: Option<u64>,
+}
+
+/// The board at the end of one interval.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sample {
+    /// On the run's clock.
+    pub at_ns: u64,
+    /// The sums by then.
+    pub board: Board,
+}
+
+/// The samples of one period.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stretch {
+    /// Which.
+    pub period: Period,
+    /// On the run's clock.
+    pub started_ns: u64,
+    /// At multiples of the interval behind `started_ns`; the last one at the period's end.
+    pub samples: Vec<Sample>,
+}
+
+/// One point of the connection ramp.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RampPoint {
+    /// On the run's clock.
+    pub at_ns: u64,
+    /// Open then.
+    pub open: u32,
+    /// Failed by then.
+    pub failed: u32,
+}
+
+/// All samples of a run.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Samples {
+    /// Length of an interval, nanoseconds; 0 when nothing was recorded.
+    pub interval_ns: u64,
+    /// In order of time.
+    pub stretches: Vec<Stretch>,
+    /// Connections while they were opened.
+    pub ramp: Vec<RampPoint>,
+}
+
+impl Samples {
+    fn rows(&self) -> usize {
+        self.stretches.iter().map(|stretch| stretch.samples.len()).sum()
+    }
+
+    /// Makes intervals at least `interval_ns` long.
+    pub fn coarsen_to(&mut self, interval_ns: u64) {
+        while self.interval_ns < interval_ns {
+            self.coarsen();
+        }
+    }
+
+    fn coarsen(&mut self) {
+        self.interval_ns *= 2;
+        let interval_ns = self.interval_ns;
+        let ended = self.stretches.len() - 1;
+        for (index, Stretch { started_ns, samples, .. }) in self.stretches.iter_mut().enumerate() {
+            // The end of an ended period is where the next one begins: it stays.
+            let end_ns = samples.last().filter(|_| index < ended).map(|last| last.at_ns);
+            let on_grid = |at_ns: u64| (at_ns - *started_ns).is_multiple_of(interval_ns);
+            samples.retain(|sample| on_grid(sample.at_ns) || Some(sample.at_ns) == end_ns);
+        }
+    }
+}
+
+/// Takes the samples. One that is off costs nothing.
+#[derive(Debug)]
+pub(crate) struct Recorder {
+    on: bool,
+    receivers: u64,
+    server_pids: Vec<u32>,
+    samples: Samples,
+    /// The last look at both sides: their CPU is summed from look to look, since threads may end in between.
+    own: ProcessSample,
+    server: Option<ProcessSample>,
+    generator_cpu_ns: u64,
+    server_cpu_ns: u64,
+    next_ns: u64,
+    ramp_ns: u64,
+    next_ramp_ns: u64,
+}
+
+impl Recorder {
+    /// `receivers`: who should get each message.
+    pub(crate) fn new(on: bool, receivers: u32, server_pids: &[u32]) -> Self {
+        let mut recorder = Self {
+            on,
+            receivers: u64::from(receivers),
+            server_pids: server_pids.to_vec(),
+            samples: Samples::default(),
+            own: ProcessSample::default(),
+            server: None,
+            generator_cpu_ns: 0,
+            server_cpu_ns: 0,
+            next_ns: u64::MAX,
+            ramp_ns: RAMP_NS,
+            next_ramp_ns: 0,
+        };
+        if on {
+            recorder.samples.interval_ns = INTERVAL_NS;
+            recorder.sample_processes();
+            // What it took to get here is nobody's.
+            recorder.generator_cpu_ns = 0;
+        }
+        recorder
+    }
+
+    /// Whether anything is kept.
+    pub(crate) fn is_on(&self) -> bool {
+        self.on
+    }
+
+    /// A period begins, and the one before ends. Returns the time at which it does.
+    pub(crate) fn begin(&mut self, period: Period, shared: &Shared) -> u64 {
+        let now_ns = shared.clock.ns();
+        if !self.on {
+            return now_ns;
+        }
+        self.end_stretch(now_ns, shared);
+        if self.samples.stretches.len() < PERIODS_MAX {
+            self.samples.stretches.push(Stretch { period, started_ns: now_ns, samples: Vec::new() });
+        }
+        self.next_ns = now_ns + self.samples.interval_ns;
+        now_ns
+    }
+
+    /// Takes a sample when one is due. Asking is cheap.
+    pub(crate) fn look(&mut self, shared: &Shared) {
+        if !self.on {
+            return;
+        }
+        let now_ns = shared.clock.ns();
+        if now_ns >= self.next_ramp_ns {
+            self.note_ramp(now_ns, shared);
+        }
+        if now_ns < self.next_ns {
+            return;
+        }
+        if self.samples.rows() >= INTERVALS_MAX {
+            self.samples.coarsen();
+        }
+        let interval_ns = self.samples.interval_ns;
+        let Some(started_ns) = self.samples.stretches.last().map(|stretch| stretch.started_ns) else { return };
+        let at_ns = now_ns - (now_ns - started_ns) % interval_ns;
+        self.next_ns = at_ns + interval_ns;
+        self.push(at_ns, shared);
+    }
+
+    /// Ends the last period and gives everything away. The workers have ended: their figures are final.
+    pub(crate) fn finish(&mut self, shared: &Shared) -> Samples {
+        if self.on {
+            self.end_stretch(shared.clock.ns(), shared);
+        }
+        self.on = false;
+        std::mem::take(&mut self.samples)
+    }
+
+    fn end_stretch(&mut self, now_ns: u64, shared: &Shared) {
+        // On the first turn there is nothing to end.
+        if !self.samples.stretches.is_empty() {
+            self.push(now_ns, shared);
+        }
+    }
+
+    fn push(&mut self, at_ns: u64, shared: &Shared) {
+        self.sample_processes();
+        let board = self.board(shared);
+        let Some(stretch) = self.samples.stretches.last_mut() else { return };
+        // Coarsening may have taken the grid past this moment: then the last row says it all.
+        match stretch.samples.last_mut().filter(|last| last.at_ns >= at_ns) {
+            Some(last) => last.board = board,
+            None => stretch.samples.push(Sample { at_ns, board }),
+        }
+    }
+
+    fn board(&self, shared: &Shared) -> Board {
+        let sent = shared.published_total.load(Ordering::Acquire);
+        Board {
+            sent,
+            expected: sent * self.receivers,
+            received: shared.delivered(),
+            bytes: shared.sum(|worker| &worker.bytes),
+            open: shared.sum_u32(|worker| &worker.open),
+            failed: shared.sum_u32(|worker| &worker.failed),
+            lost: shared.sum_u32(|worker| &worker.lost),
+            generator_cpu_ns: self.generator_cpu_ns,
+            server_cpu_ns: self.server_cpu_ns,
+            server_rss_bytes: self.server.as_ref().map(|server| server.memory.rss_bytes),
+        }
+    }
+
+    /// A process that cannot be read is left out: who needs its figures samples it with care of its own.
+    fn sample_processes(&mut self) {
+        if let Ok(now) = ProcessSample::glance(&[std::process::id()]) {
+            self.generator_cpu_ns += now.cpu_since(&self.own).as_nanos() as u64;
+            self.own = now;
+        }
+        if self.server_pids.is_empty() {
+            return;
+        }
+        let now = ProcessSample::glance(&self.server_pids).ok();
+        if let Some((now, before)) = now.as_ref().zip(self.server.as_ref()) {
+            self.server_cpu_ns += now.cpu_since(before).as_nanos() as u64;
+        }
+        self.server = now;
+    }
+
+    fn note_ramp(&mut self, now_ns: u64, shared: &Shared) {
+        if self.samples.stretches.last().is_none_or(|stretch| stretch.period != Period::Connect) {
+            return;
+        }
+        let ramp = &mut self.samples.ramp;
+        if ramp.len() >= RAMP_POINTS_MAX {
+            let mut kept = false;
+            ramp.retain(|_| {
+                kept = !kept;
+                kept
+            });
+            self.ramp_ns *= 2;
+        }
+        self.next_ramp_ns = now_ns + self.ramp_ns;
+        let (open, failed) = (shared.sum_u32(|worker| &worker.open), shared.sum_u32(|worker| &worker.failed));
+        ramp.push(RampPoint { at_ns: now_ns, open, failed });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::shared::add;
+
+    fn sample(at_ns: u64, received: u64) -> Sample {
+        Sample { at_ns, board: Board { received, ..Board::default() } }
+    }
+
+    #[test]
+    fn coarsening_keeps_sums_and_the_ends_of_periods() {
+        let stretch = |period, started_ns, times: &[u64]| Stretch {
+            period,
+            started_ns,
+            samples: times.iter().map(|&at| sample(at, at)).collect(),
+        };
+        let warm_up = stretch(Period::WarmUp, 100, &[101, 102, 103]);
+        let measured = stretch(Period::Measured, 103, &[104, 105, 106, 107, 108]);
+        let mut samples = Samples { interval_ns: 1, stretches: vec![warm_up, measured], ramp: Vec::new() };
+        samples.coarsen_to(2);
+        let times = |index: usize| samples.stretches[index].samples.iter().map(|s| s.at_ns).collect::<Vec<_>>();
+        assert_eq!(times(0), [102, 103]);
+        assert_eq!(times(1), [105, 107]);
+        assert_eq!(samples.interval_ns, 2);
+    }
+
+    #[test]
+    fn a_recorder_follows_the_board_through_its_periods() {
+        let shared = Shared::new(1, 1);
+        let mut recorder = Recorder::new(true, 10, &[]);
+        recorder.begin(Period::Connect, &shared);
+        recorder.look(&shared);
+        let started_ns = recorder.begin(Period::Measured, &shared);
+        shared.published_total.store(3, Ordering::Release);
+        add(&shared.counters[0].delivered, 29);
+        let samples = recorder.finish(&shared);
+        let periods: Vec<Period> = samples.stretches.iter().map(|stretch| stretch.period).collect();
+        assert_eq!(periods, [Period::Connect, Period::Measured]);
+        assert_eq!(samples.ramp.len(), 1);
+        let last = samples.stretches[1].samples.last().expect("the end").board;
+        assert_eq!((last.sent, last.expected, last.received), (3, 30, 29));
+        assert_eq!(samples.stretches[0].samples.last().map(|sample| sample.at_ns), Some(started_ns));
+    }
+
+    #[test]
+    fn one_that_is_off_keeps_nothing() {
+        let shared = Shared::new(1, 1);
+        let mut recorder = Recorder::new(false, 10, &[]);
+        recorder.begin(Period::Connect, &shared);
+        recorder.look(&shared);
+        assert_eq!(recorder.finish(&shared), Samples::default());
+    }
+
+    #[test]
+    fn the_ramp_is_bounded() {
+        let shared = Shared::new(1, 1);
+        let mut recorder = Recorder::new(true, 10, &[]);
+        recorder.begin(Period::Connect, &shared);
+        for now_ns in 0..5 * RAMP_POINTS_MAX as u64 {
+            recorder.note_ramp(now_ns, &shared);
+        }
+        assert!(recorder.samples.ramp.len() <= RAMP_POINTS_MAX);
+        assert!(recorder.ramp_ns > RAMP_NS);
+    }
+
+    #[test]
+    fn periods_are_bounded() {
+        let shared = Shared::new(1, 1);
+        let mut recorder = Recorder::new(true, 10, &[]);
+        for _ in 0..3 * PERIODS_MAX {
+            recorder.begin(Period::Hold, &shared);
+        }
+        assert_eq!(recorder.samples.stretches.len(), PERIODS_MAX);
+    }
+}
