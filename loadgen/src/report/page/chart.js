@@ -34,6 +34,7 @@ const text = {
     for (; n >= 1024 && unit < 4; unit += 1) n /= 1024;
     return `${unit ? digits(n) : Math.round(n)}\u00a0${units[unit]}`;
   },
+  bytesTick: (n) => text.bytes(n).replace(/\.0+(?=\D)/, ""),
   seconds: (s) => (s < 120 ? `${trim(s.toFixed(s < 10 ? 2 : 1))} s` : s < 7200 ? `${Math.floor(s / 60)} min ${Math.round(s % 60)} s` : `${(s / 3600).toFixed(2)} h`),
   cores: (n) => `${digits(n, 2)} cores`,
 };
@@ -66,7 +67,7 @@ function logDomain(values) {
 }
 
 // One panel: a plot area with axes, to which a drawing function adds marks. Drawn anew whenever its width changes.
-//   x, y: {domain, ticks, format, log, label}   bands: [{from, to, name}]
+//   x, y: {domain, ticks, format, log, label}   bands: [{from, to, name}], every second one shaded
 //   draw(panel): adds marks and returns probes    probes: [{x, title, rows: [[name, value, colour]]}] in order of x
 function panel(host, options) {
   const box = html("div", { class: "chart" });
@@ -84,7 +85,7 @@ function panel(host, options) {
     const yFormat = options.y.format, ends = options.ends ?? [];
     const left = Math.max(...options.y.ticks.map((tick) => yFormat(tick).length)) * MONO_CHAR_PX + 12;
     const right = Math.max(12, ...ends.map((name) => name.length * 6.4 + 14));
-    const top = options.y.label ? 26 : 12, bottom = 40;
+    const top = (options.y.label ? 24 : 12) + (options.bands?.length ? 14 : 0), bottom = 40;
     const area = { left, top, right: full - right, bottom: height - bottom };
     const scale = (axis, from, to) => {
       const f = axis.log ? Math.log10 : (value) => value;
@@ -93,12 +94,11 @@ function panel(host, options) {
     };
     const x = scale(options.x, area.left, area.right), y = scale(options.y, area.bottom, area.top);
     const root = svg("svg", { viewBox: `0 0 ${full} ${height}`, height, role: "img", tabindex: "0", "aria-label": options.summary });
-    for (const { from, to, name } of options.bands ?? []) {
+    (options.bands ?? []).forEach(({ from, to, name }, index) => {
       const a = Math.max(area.left, x(from)), b = Math.min(area.right, x(to));
-      if (b - a < 1) continue;
-      root.append(svg("rect", { class: "band", x: a, y: area.top, width: b - a, height: area.bottom - area.top }));
-      if (b - a > name.length * 6.4 + 6) root.append(svg("text", { x: a + 4, y: area.top + 13 }, name));
-    }
+      if (index % 2) root.append(svg("rect", { class: "band", x: a, y: area.top, width: Math.max(0, b - a), height: area.bottom - area.top }));
+      if (b - a > name.length * 6.4 + 4) root.append(svg("text", { x: (a + b) / 2, y: area.top - 4, "text-anchor": "middle" }, name));
+    });
     for (const tick of options.y.ticks) {
       const at = y(tick);
       if (at < area.top - 1 || at > area.bottom + 1) continue;

@@ -25,8 +25,7 @@ function bands(rows) {
     if (last && last.name === row.period) last.to = to;
     else found.push({ name: row.period, from: row.start_s, to });
   }
-  return found.filter((_, index) => index % 2 === 0).concat(found.filter((_, index) => index % 2).map((band) => ({ ...band, plain: true })))
-    .map((band) => band).sort((a, b) => a.from - b.from);
+  return found;
 }
 
 // Lines over time. `lines`: [{name, value(row)}]; a row without a value breaks the line.
@@ -40,12 +39,8 @@ function overTime(host, { rows, all, lines, y, format, height, summary }) {
   else axis.domain = [0, axis.ticks.at(-1)];
   const shown = all ?? rows;
   panel(host, {
-    x: timeAxis(shown), y: axis, height, summary, bands: all ? bands(all).filter((_, index) => index % 2 === 1) : [], ends: drawn.length > 1 ? drawn.map((line) => line.name) : [],
+    x: timeAxis(shown), y: axis, height, summary, bands: all ? bands(all) : [], ends: drawn.length > 1 ? drawn.map((line) => line.name) : [],
     draw({ root, x, y, area }) {
-      if (all) for (const band of bands(all)) {
-        const room = Math.min(area.right, x(band.to)) - x(band.from);
-        if (room > band.name.length * 6.4 + 6 && bands(all).indexOf(band) % 2 === 0) root.append(svg("text", { x: x(band.from) + 4, y: area.top + 13 }, band.name));
-      }
       for (const line_ of drawn) line(root, line_.points, x, y, line_.colour, line_.dash);
       if (drawn.length > 1) names(root, drawn, x, y, area);
       return rows.map((row, index) => ({
@@ -65,7 +60,8 @@ function spectrum(spectra) {
   const lines = kinds.filter(([key]) => spectra[key]?.length && !(key === "from_actual" && same)).map(([key, name], index) => {
     const below = spectra[key].filter(([q]) => q < 1).at(-1)?.[0] ?? 0;
     const end = -Math.log10(1 - below) + 0.15;
-    const points = spectra[key].map(([q, us]) => [q < 1 ? -Math.log10(1 - q) : end, Math.max(1, us)]);
+    // The luckiest few would take most of a logarithmic axis and tell nothing.
+    const points = spectra[key].filter(([q]) => q >= 0.05).map(([q, us]) => [q < 1 ? -Math.log10(1 - q) : end, Math.max(1, us)]);
     return { name, points, colour: COLOURS[index], dash: DASHES[index] };
   });
   if (!lines.length) return null;
@@ -120,11 +116,13 @@ function heatMap(series) {
   const first = rows.indexOf(measured[0]), last = rows.indexOf(measured.at(-1));
   const per = Math.ceil((last - first + 1) / COLUMNS_MAX), columns = [];
   for (let index = first; index <= last; index += per) {
-    const part = rows.slice(index, Math.min(index + per, last + 1));
-    columns.push({ from: part[0].start_s, to: part.at(-1).start_s + part.at(-1).seconds, counts: new Map(), total: 0 });
+    const part = rows.slice(index, Math.min(index + per, last + 1)), to = part.at(-1).start_s + part.at(-1).seconds;
+    // What is left at the end belongs to the column before.
+    if (columns.length && to - part[0].start_s < 0.3 * series.interval_s) columns.at(-1).to = to;
+    else columns.push({ from: part[0].start_s, to, counts: new Map(), total: 0 });
   }
   for (const [row, bucket, count] of heat.cells) {
-    const column = columns[Math.floor((row - first) / per)];
+    const column = columns[Math.min(columns.length - 1, Math.floor((row - first) / per))];
     column.counts.set(bucket, (column.counts.get(bucket) ?? 0) + count);
     column.total += count;
   }
@@ -238,7 +236,7 @@ function charts(result) {
     summary: `Cores used over time: server at most ${digits(largest(rows.map((row) => row.server_cores)), 2)}, generator at most ${digits(largest(whole.map((row) => row.generator_cores)), 2)}.`,
   });
   if (rows.some((row) => row.server_rss_bytes)) overTime(machine, {
-    rows, all: rows, height: 170, format: text.bytes, y: { format: (n) => trim(text.bytes(n)), label: "server's resident set", base: 1024 },
+    rows, all: rows, height: 170, format: text.bytes, y: { format: text.bytesTick, label: "server's resident set", base: 1024 },
     lines: [{ name: "resident", colour: 2, dash: 0, value: (row) => row.server_rss_bytes }],
     summary: `Resident set of the server over time, at most ${text.bytes(largest(rows.map((row) => row.server_rss_bytes)))}.`,
   });

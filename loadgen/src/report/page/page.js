@@ -8,12 +8,17 @@ function banner(kind, title, lines) {
   return html("div", { class: `banner ${kind}` }, html("strong", {}, title), list);
 }
 
+// Figures with a dot are of distributions: times.
+function bound({ threshold, value }) {
+  return threshold.split(/[<>=]/)[0].includes(".") ? text.us(value) : threshold.startsWith("bytes") ? text.bytes(value) : text.count(value);
+}
+
 function verdict() {
   const { valid, reasons, notes } = result.verdict;
   const missed = result.thresholds.filter((checked) => !checked.met);
-  const figure = (checked) => `${checked.threshold} \u2013 ${checked.value === null ? "this run has no such figure" : `it is ${text.count(checked.value)}`}`;
+  const figure = (checked) => `${checked.threshold}: ${checked.value === null ? "this run has no such figure" : `it is ${bound(checked)}`}`;
   const met = `${result.thresholds.length} threshold${result.thresholds.length === 1 ? "" : "s"} met`;
-  if (!valid) main.append(banner("bad", "\u2717 Invalid: these figures mean nothing", reasons));
+  if (!valid) main.append(banner("bad", "\u2717 Invalid: do not rely on these figures", reasons));
   if (missed.length) main.append(banner("bad", `\u2717 ${missed.length} of ${result.thresholds.length} thresholds missed`, missed.map(figure)));
   if (valid && !missed.length) main.append(banner("good", `\u2713 Valid${result.thresholds.length ? `, ${met}` : ""}`, []));
   const troubles = result.connect.troubles.map(({ what, count }) => `${text.count(count)} \u00d7 ${what}`);
@@ -52,9 +57,9 @@ function tiles() {
 function table(heads, lines) {
   const cell = (value, index) => {
     const { words = value, kind } = typeof value === "object" && value !== null ? value : {};
-    return html("td", { class: kind ?? (heads[index]?.text ? "text" : undefined) }, `${words}`);
+    return html("td", { class: kind ?? (heads[index]?.text !== undefined ? "text" : undefined) }, `${words}`);
   };
-  const head = html("tr", {}, ...heads.map((name) => html("th", { scope: "col", class: name.text ? "text" : undefined }, name.text ?? name)));
+  const head = html("tr", {}, ...heads.map((name) => html("th", { scope: "col", class: name.text !== undefined ? "text" : undefined }, name.text ?? name)));
   return html("div", { class: "scroll" }, html("table", {}, html("thead", {}, head), html("tbody", {}, ...lines.map((line) => html("tr", {}, ...line.map(cell))))));
 }
 
@@ -84,8 +89,8 @@ function ledger() {
 
 function thresholds() {
   if (!result.thresholds.length) return null;
-  const host = card("Thresholds", "Times are in microseconds. A clean ledger goes without saying.");
-  const line = ({ threshold, value, met }) => [threshold, value === null ? "none" : text.count(value), { words: met ? "\u2713 met" : "\u2717 missed", kind: met ? "good" : "bad" }];
+  const host = card("Thresholds", "What the run had to reach. A broadcast must have a clean ledger even if nobody says so.");
+  const line = ({ threshold, value, met }) => [threshold, value === null ? "none" : bound({ threshold, value }), { words: met ? "\u2713 met" : "\u2717 missed", kind: met ? "good" : "bad" }];
   host.append(table(["", "value", ""], result.thresholds.map(line)));
   return host;
 }
@@ -166,7 +171,7 @@ function draw() {
   tiles();
   if (!result.series) main.append(banner("note", "No charts: this result was not kept over time", ["measure with --out DIR to have them"]));
   section("Over time", charts(result));
-  section("Figures", [distributions(), ledger(), thresholds()]);
+  section("Figures", [ledger(), thresholds(), distributions()]);
   section("Environment", [...environment(), repeat(), everything()]);
   main.append(html("footer", {}, `fanfare-loadgen ${result.run?.version ?? ""} \u00b7 ${result.schema} \u00b7 this page needs no network; the result is embedded in it.`));
 }
