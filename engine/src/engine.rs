@@ -6,6 +6,7 @@ use crate::conn::endpoint::{Authenticator, EchoOptions, Endpoint, EndpointOption
 use crate::event::{ShardMetrics, SharedCounters};
 use crate::hub::admission::Admission;
 use crate::hub::asks::Asked;
+use crate::hub::bursts::Bursts;
 use crate::hub::directory::Directory;
 use crate::hub::host::{Host, HubHandler, InProcess};
 use crate::hub::http::HttpHandler;
@@ -315,6 +316,7 @@ impl Builder {
             asked: Asked::default(),
             targets: Targets::default(),
             sleepers: Sleepers::new(shards),
+            bursts: Bursts::default(),
             parcels: (0..shards).map(|_| Parcels::default()).collect(),
             mailboxes: (0..shards).map(|_| Mailbox::new(limits.commands_max)).collect(),
             logs: Logs::new(shards as u8, limits.log_bytes_max).map_err(StartError::Log)?,

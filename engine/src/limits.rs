@@ -206,6 +206,8 @@ pub const COMMANDS_PER_TURN: usize = 1024;
 pub const READ_ROUNDS_MAX: u32 = 160;
 /// Bytes per member that may wait meanwhile.
 pub const READ_ROUNDS_BYTES_MAX: usize = 256 << 10;
+/// Microseconds that the answer to a poll may wait for the rest of what was said in one go.
+pub const POLL_HOLD_US_MAX: u64 = 10_000;
 /// Runs that a client may be owed and still be read from: a few sends' worth.
 pub const ANSWER_RUNS_MAX: usize = 4 * crate::io::GATHER_MAX;
 /// Microseconds that a broadcast may wait for more of the input that it came with.

@@ -6,6 +6,7 @@ use fanfare_engine::{
     Answer, Context, EndpointOptions, Engine, HubHandler, HubOptions, Invocation, Limits, Payload, ReplyHandle, Value,
 };
 use hub_support::{Client, call, negotiate, result};
+use std::time::{Duration, Instant};
 
 struct Hub;
 
@@ -53,6 +54,32 @@ fn client(engine: &Engine) -> Client {
     client.send(&["{\"protocol\":\"json\",\"version\":2}", "{\"type\":6}"]);
     assert_eq!(client.next(), "{}");
     client
+}
+
+/// Line 146: a client may not count yet what comes on the heels of the answer to its handshake. Until it has said
+/// something, or for a moment that is the same whenever it comes, it is not called.
+#[test]
+fn calls_keep_their_distance_from_the_answer_to_the_handshake() {
+    let engine = resumable(Limits::default());
+    let (address, publisher) = (engine.local_addrs()[0], engine.publisher());
+    // At all times of the second in which the server looks after its connections.
+    let callee = &|n: u64| {
+        std::thread::sleep(Duration::from_millis(100 * n));
+        let mut client = Client::upgraded(address, &format!("/hub?id={}", negotiate(address)));
+        let asked = Instant::now();
+        client.send(&["{\"protocol\":\"json\",\"version\":2}"]);
+        assert_eq!(client.next(), "{}");
+        publisher.all("hub").send("tick", &Payload::Values(&[])).unwrap();
+        assert!(client.next().contains("tick"));
+        asked.elapsed()
+    };
+    std::thread::scope(|scope| {
+        let callees: Vec<_> = (0..12).map(|n| scope.spawn(move || callee(n))).collect();
+        for distance in callees.into_iter().map(|callee| callee.join().unwrap()) {
+            // Times are counted in tenths of a second.
+            assert!(distance >= Duration::from_millis(190), "called {distance:?} after it asked");
+        }
+    });
 }
 
 /// The window is full, and what would empty it lies behind calls that are not read while the first one waits for it.

@@ -114,6 +114,7 @@ scenarios! {
     streams_and_questions_are_resumed: |t: &Tally| {
         t.items_heard > 0 && t.items_came > 0 && t.results > 0 && t.metrics.resumed_total > 50
     };
+    bursts_are_one_answer_to_a_poll: |t: &Tally| t.heard > 0;
     streams_and_questions_over_requests: |t: &Tally| {
         t.items_heard > 0 && t.items_came > 0 && t.results > 0 && t.metrics.adopted_total > 0
     };

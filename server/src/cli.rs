@@ -111,7 +111,7 @@ pub(crate) struct ServeArgs {
     #[arg(long, value_enum, value_delimiter = ',', value_name = "LIST",
           default_values_t = [Carrier::WebSockets, Carrier::ServerSentEvents, Carrier::LongPolling])]
     pub transports: Vec<Carrier>,
-    /// Origin whose pages may come in, as SCHEME://HOST[:PORT], beside those of the server's own host; may be repeated.
+    /// Origin whose pages may come in, as `SCHEME://HOST[:PORT]`, beside those of the server's own host; may be repeated.
     /// `*` lets in everybody's
     #[arg(long = "allow-origin", value_name = "ORIGIN", value_parser = parse_origin)]
     pub allowed_origins: Vec<String>,

@@ -20,6 +20,7 @@ use crate::hub::connect::{Newcomer, PollOf};
 use crate::hub::switchboard::Switchboard;
 use crate::hub::waiting::Waiting;
 use crate::io::Slot;
+use crate::limits::POLL_HOLD_US_MAX;
 use fanfare_protocol::http::response;
 use fanfare_protocol::hub::session::{Session, Tick, ticks_from_ms};
 use fanfare_protocol::negotiate::Transport;
@@ -44,6 +45,20 @@ const TEXT: (&str, &str) = ("Content-Type", "text/plain");
 /// for nearly all of them.
 #[derive(Debug, Default)]
 pub(crate) struct PollHead(Option<(u32, Extent)>);
+
+/// Sessions with news whose polls wait for the rest of a burst.
+#[derive(Debug, Default)]
+pub(crate) struct HeldPolls {
+    sessions: Vec<Slot>,
+    since_us: u64,
+}
+
+impl HeldPolls {
+    /// When they are answered, whatever else may come.
+    pub(crate) fn due_us(&self) -> Option<u64> {
+        (!self.sessions.is_empty()).then(|| self.since_us + POLL_HOLD_US_MAX)
+    }
+}
 
 impl Switchboard {
     fn polling(&mut self, session: Slot) -> &mut Polling {
@@ -143,9 +158,14 @@ impl Switchboard {
         }
     }
 
-    /// Before the flush: sessions that are owed something and polled have it moved to their polls' sockets.
-    pub(crate) fn answer_polls(&mut self) {
+    /// Before the flush: sessions that are owed something and polled have it moved to their polls' sockets. With
+    /// `more_follows`, and while another shard says that it has more for us, they wait.
+    pub(crate) fn answer_polls(&mut self, more_follows: bool) {
         let mut head = PollHead::default();
+        let overdue = self.held_polls.due_us().is_some_and(|due| due <= self.now_us);
+        let mut waits = if overdue { Some(false) } else { more_follows.then_some(true) };
+        let held_before = !self.held_polls.sessions.is_empty();
+        self.dirty.append(&mut self.held_polls.sessions);
         let mut index = 0;
         while index < self.dirty.len() {
             let slot = self.dirty[index];
@@ -154,9 +174,26 @@ impl Switchboard {
                 continue;
             }
             self.dirty.swap_remove(index);
+            if self.may_be_held(slot) && *waits.get_or_insert_with(|| self.shared.bursts.wait(self.shard)) {
+                self.held_polls.sessions.push(slot);
+                continue;
+            }
             self.slots.hot_mut(slot).flags.clear(Flags::DIRTY);
             self.tell_poll(slot, &mut head);
         }
+        let holds = !self.held_polls.sessions.is_empty();
+        if holds && !held_before {
+            self.held_polls.since_us = self.now_us;
+        } else if !holds && held_before {
+            self.shared.bursts.stop_waiting(self.shard);
+        }
+    }
+
+    /// Whether the session has a poll that could be answered, and that may wait.
+    fn may_be_held(&self, session: Slot) -> bool {
+        let hot = self.slots.hot(session);
+        let polls = hot.variation.transport() == Transport::LongPolling && self.has_socket(session);
+        polls && hot.state == State::Open && !outbox::is_clear(hot)
     }
 
     fn tell_poll(&mut self, session: Slot, head: &mut PollHead) {

@@ -4,6 +4,7 @@ pub mod admission;
 pub(crate) mod asker;
 pub mod asks;
 pub(crate) mod bucket;
+pub(crate) mod bursts;
 pub(crate) mod compressor;
 pub(crate) mod connect;
 pub mod context;

@@ -25,15 +25,19 @@ use crate::hub::switchboard::Switchboard;
 use crate::io::Slot;
 use fanfare_protocol::error::CloseCode;
 use fanfare_protocol::hub::message::Message;
-use fanfare_protocol::hub::session::Session;
+use fanfare_protocol::hub::session::{Session, Tick, ticks_from_ms};
 use fanfare_protocol::negotiate::Transport;
 use std::collections::VecDeque;
 
 /// The class of runs that are not numbered: handshakes, pings, closes, acknowledgements.
 pub(crate) const UNNUMBERED: u8 = 1;
 
+/// A client that has heard the answer to its handshake for so long counts what it hears, whether it has said anything or
+/// not (spec 7.6: 100 to 250 ms).
+const BEGUN_TICKS: u16 = ticks_from_ms(300);
+
 /// Both directions of a connection that may change its carrier.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Window {
     /// Sent and not acknowledged, in order.
     kept: VecDeque<Extent>,
@@ -50,6 +54,8 @@ pub(crate) struct Window {
     owes_ack: bool,
     /// The client counts what it hears from its first message after the handshake on (spec 7.6).
     begun: bool,
+    /// When the handshake was answered.
+    agreed: Tick,
 }
 
 /// What the window makes of a message from the client.
@@ -64,6 +70,12 @@ enum Heard {
 }
 
 impl Window {
+    /// Of a connection whose handshake was answered at `agreed`.
+    fn new(agreed: Tick) -> Self {
+        let kept = VecDeque::new();
+        Self { kept, kept_bytes: 0, forgotten: 0, sent: 0, hears: 0, heard: 0, owes_ack: false, begun: false, agreed }
+    }
+
     fn keep(&mut self, holdings: &mut Holdings, run: Extent) {
         holdings.hold(run.segment);
         self.kept_bytes += run.len as usize;
@@ -169,7 +181,7 @@ impl Switchboard {
     /// The handshake agrees: what is sent from now on is kept until it is acknowledged.
     pub(crate) fn keep_window(&mut self, slot: Slot) {
         if slot.is_session() {
-            self.windows.insert(slot, Window::default());
+            self.windows.insert(slot, Window::new(self.tick()));
         }
     }
 
@@ -322,9 +334,9 @@ impl Switchboard {
 
     /// Once a second: what was heard is acknowledged.
     pub(crate) fn acknowledge(&mut self, session: Slot) {
+        let tick = self.tick();
         let Some(window) = self.windows.get_mut(&session) else { return };
-        if !window.begun {
-            // Long enough for any client to have begun to count.
+        if !window.begun && tick.since(window.agreed) >= BEGUN_TICKS {
             window.begun = true;
             self.make_dirty(session);
         }
@@ -355,7 +367,7 @@ mod tests {
     fn what_is_acknowledged_is_forgotten_in_whole_messages_and_whole_runs() {
         let logs = Logs::new(1, 4 * SEGMENT_BYTES).expect("a log");
         let mut holdings = Holdings::new(0, &logs);
-        let mut window = Window::default();
+        let mut window = Window::new(Tick(0));
         window.keep(&mut holdings, run(0, 2, 0));
         // A message in two pieces, the second with another one behind it.
         window.keep(&mut holdings, run(10, 0, Extent::CONTINUES));
@@ -373,7 +385,7 @@ mod tests {
     fn the_clients_numbers_are_counted_and_compared() {
         let logs = Logs::new(1, 4 * SEGMENT_BYTES).expect("a log");
         let mut holdings = Holdings::new(0, &logs);
-        let mut window = Window::default();
+        let mut window = Window::new(Tick(0));
         let cancel = Message::CancelInvocation { invocation_id: "1".into() };
         let mut hear = |message: &Message<'_>| window.hear(&mut holdings, message);
         assert_eq!(hear(&Message::Ping), Heard::New);

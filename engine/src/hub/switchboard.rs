@@ -14,6 +14,7 @@ use crate::event::{CloseReason, SharedCounters};
 use crate::hub::admission::{Admission, Tickets};
 use crate::hub::asker::Asker;
 use crate::hub::asks::{Asked, Asks};
+use crate::hub::bursts::Bursts;
 use crate::hub::compressor::Compressor;
 use crate::hub::context::Context;
 use crate::hub::directory::{ConnRef, Directory};
@@ -22,7 +23,7 @@ use crate::hub::host::{Answer, CLOSED_WITH_ERROR, Host, unknown_method_text};
 use crate::hub::http::HttpHandler;
 use crate::hub::interest::Interest;
 use crate::hub::later::{Continuation, Timer};
-use crate::hub::long_poll::Polling;
+use crate::hub::long_poll::{HeldPolls, Polling};
 use crate::hub::note::{NameKind, Note};
 use crate::hub::outgoing::{Measured, Outgoing};
 use crate::hub::parcels::{LostPost, Parcels};
@@ -92,6 +93,8 @@ pub struct Shared {
     pub targets: Targets,
     /// Who sleeps.
     pub sleepers: Sleepers,
+    /// Who is in the middle of saying something to other shards.
+    pub bursts: Bursts,
     /// What publishers and other threads want of a shard.
     pub mailboxes: Vec<Mailbox>,
     /// The logs of all shards.
@@ -161,6 +164,7 @@ pub struct Switchboard {
 
     /// Of each session.
     pub(crate) pollings: Vec<Polling>,
+    pub(crate) held_polls: HeldPolls,
     /// Requests without an answer yet, by their socket.
     pub(crate) waiting: HashMap<Slot, Waiting>,
     /// WebSockets that carry sessions, and which.
@@ -274,6 +278,7 @@ impl Switchboard {
             senders,
             noted: 0,
             pollings: Vec::new(),
+            held_polls: HeldPolls::default(),
             waiting: HashMap::new(),
             carriers: HashMap::new(),
             windows: HashMap::new(),

@@ -11,7 +11,10 @@ impl<I: Io> Shard<I> {
     /// Whether anything waits for us, looked at after we said that we are about to sleep.
     pub(super) fn has_mail(&self) -> bool {
         let notes = self.receivers.iter().flatten().any(|receiver| !receiver.is_empty());
-        notes || !self.board.shared.mailboxes[self.board.shard as usize].is_empty()
+        let held = self.board.held_polls.due_us().is_some();
+        // The burst that polls wait for may have ended before its shard could see that we sleep.
+        let over = held && !self.board.shared.bursts.wait(self.board.shard);
+        notes || over || !self.board.shared.mailboxes[self.board.shard as usize].is_empty()
     }
 
     /// Whether notes of ours wait for room in another shard's ring.
@@ -64,8 +67,24 @@ impl<I: Io> Shard<I> {
         }
     }
 
+    /// Says whether there is more to come of what others were sent, before they are woken.
+    fn tell_of_burst(&mut self) {
+        let in_burst = self.more_reads > 0 && (self.in_burst || self.board.noted != 0);
+        if in_burst == self.in_burst {
+            return;
+        }
+        self.in_burst = in_burst;
+        let bursts = &self.board.shared.bursts;
+        if in_burst {
+            bursts.begin(self.board.shard);
+        } else {
+            self.board.noted |= bursts.end(self.board.shard);
+        }
+    }
+
     /// Wakes the shards that were sent notes in this turn and sleep.
     pub(super) fn wake_others(&mut self) {
+        self.tell_of_burst();
         for (shard, sender) in self.board.senders.iter_mut().enumerate() {
             let Some(sender) = sender else { continue };
             if sender.is_backed_up() && sender.flush() {

@@ -65,6 +65,8 @@ pub(crate) struct Shard<I: Io> {
     more_reads: u32,
     read_rounds: u32,
     reading_since_us: u64,
+    /// Other shards were told something, and more of it is being read.
+    in_burst: bool,
     sweeper: Sweeper,
     phase: Phase,
     accept_armed: bool,
@@ -109,6 +111,7 @@ impl<I: Io> Shard<I> {
             more_reads: 0,
             read_rounds: 0,
             reading_since_us: 0,
+            in_burst: false,
             phase: Phase::Running,
             accept_armed: true,
             accept_at_us: None,
@@ -207,7 +210,9 @@ impl<I: Io> Shard<I> {
     fn next_due_us(&self) -> u64 {
         let mut due =
             self.sweeper.next_us(self.board.counters.sockets_open.get() > 0 || self.board.slots.open_sessions() > 0);
-        for other in [self.board.next_timer_us(), self.accept_at_us].into_iter().flatten() {
+        for other in
+            [self.board.next_timer_us(), self.accept_at_us, self.board.held_polls.due_us()].into_iter().flatten()
+        {
             due = due.min(other);
         }
         due

@@ -47,7 +47,7 @@ impl<I: Io> Shard<I> {
     pub(super) fn flush(&mut self) {
         self.flights.list.clear();
         self.board.spread(&mut self.ready);
-        self.board.answer_polls();
+        self.board.answer_polls(self.more_reads > 0);
         // Before any send is queued: what a queued send reads must stay held until the kernel has taken it.
         self.board.act_on_slow();
         for (slots, run) in self.ready.slots.0.iter().zip(self.ready.runs.0) {

@@ -31,6 +31,8 @@ pub(crate) struct Requests {
     pub(crate) post_output: VecDeque<u8>,
     /// Messages that are still to be posted.
     pub(crate) unposted: Vec<u8>,
+    /// Answers to polls that brought something.
+    pub(crate) answers: u32,
     /// A socket may fail to go where its connection is.
     pub(crate) may_be_refused: bool,
     query: String,
@@ -53,6 +55,7 @@ impl Requests {
             post_peer,
             post_output: VecDeque::new(),
             unposted: Vec::new(),
+            answers: 0,
             may_be_refused: false,
             query,
             token: None,
@@ -200,7 +203,10 @@ impl Requests {
                 self.begun = true;
                 Some(News::Begun)
             }
-            200 => Some(News::Messages(body)),
+            200 => {
+                self.answers += u32::from(!body.is_empty());
+                Some(News::Messages(body))
+            }
             429 | 503 => Some(News::Refused),
             status => Some(News::Ended(status)),
         }

@@ -3,6 +3,7 @@
 use crate::simulation::client::Client;
 use crate::simulation::house::{House, Tally};
 use crate::simulation::plan::{Act, Plan};
+use crate::simulation::requests::Carrier;
 use fanfare_engine::{CloseReason, SlowPolicy};
 use std::time::Duration;
 
@@ -365,6 +366,35 @@ pub(crate) fn requests_in_a_rough_world(seed: u64) -> Tally {
     plan.limits.outbox_soft_bytes = 2_000;
     plan.reasons = &[CloseReason::HandshakeTimeout, CloseReason::HttpTimeout];
     play(plan)
+}
+
+/// What one client says in one go is one answer to each poll, however long the server reads at it and wherever the poll
+/// waits.
+pub(crate) fn bursts_are_one_answer_to_a_poll(seed: u64) -> Tally {
+    const BURST: usize = 16;
+    let mut plan = Plan::calm(seed).shards(1 + (seed % 3) as usize).slots(60);
+    plan.clients = 0;
+    // More reads than broadcasts wait for.
+    plan.buffers = (16, 64);
+    (plan.bytes_min, plan.bytes, plan.gulp) = (700, 900, 1 << 20);
+    let mut house = House::new(plan);
+    house.arrive();
+    house.plan.requests = 1_000;
+    (0..6).for_each(|_| house.arrive());
+    house.settle();
+    let answers = |house: &House| -> Vec<u32> {
+        let polls = house.clients.iter().filter_map(|client| client.requests.as_ref());
+        polls.filter(|requests| requests.carrier == Carrier::Polls).map(|requests| requests.answers).collect()
+    };
+    for _ in 0..3 {
+        let before = answers(&house);
+        (0..BURST).for_each(|_| house.talk(0, Act::SayAll));
+        house.settle();
+        let after = answers(&house);
+        let new: Vec<u32> = before.iter().zip(&after).map(|(before, after)| after - before).collect();
+        assert!(new.iter().all(|&answers| answers == 1), "answers to a burst: {new:?}");
+    }
+    house.finish()
 }
 
 fn without_websockets(mut plan: Plan) -> Plan {

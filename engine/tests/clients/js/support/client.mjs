@@ -27,7 +27,7 @@ export const VARIANTS = [
 /** Every transport with every protocol it carries. */
 export const NEGOTIATED = VARIANTS.filter((variant) => !variant.skipNegotiation);
 
-/** An unstarted connection. `options`: transport (undefined: the client's choice), path, query, token (or what makes one), headers, reconnect (delays in ms), client_timeout_ms, ping_ms. */
+/** An unstarted connection. `options`: transport (undefined: the client's choice), path, query, token (or what makes one), headers, reconnect (delays in ms), stateful, client_timeout_ms, ping_ms. */
 export function build(testhub, variant, options = {}) {
   const path = `${testhub.url}${options.path ?? '/testhub'}${options.query ? `?${options.query}` : ''}`;
   const http = {
@@ -41,6 +41,7 @@ export function build(testhub, variant, options = {}) {
     .withUrl(path, http)
     .withHubProtocol(variant.protocol === 'json' ? new JsonHubProtocol() : new MessagePackHubProtocol());
   if (options.reconnect) builder.withAutomaticReconnect(options.reconnect);
+  if (options.stateful) builder.withStatefulReconnect();
   const connection = builder.build();
   if (options.client_timeout_ms) connection.serverTimeoutInMilliseconds = options.client_timeout_ms;
   if (options.ping_ms) connection.keepAliveIntervalInMilliseconds = options.ping_ms;
