@@ -1,15 +1,19 @@
-//! The stages of `broadcast`: probe, warm-up, measured period, drain.
+//! The stages of a load, whatever its shape: probe, warm-up, measured period, drain.
 
+use crate::audience::Shape;
 use crate::failure::Failure;
+use crate::fleet::Class;
 use crate::job::{Job, Load, Via};
-use crate::latency::{Latencies, Merger};
-use crate::ledger::Tally;
-use crate::plan::{Pace, Plan, PlanOptions, Until};
+use crate::latency::Latencies;
+use crate::ledger::{Books, Tally};
+use crate::mergers::Mergers;
+use crate::plan::{Arrival, Order, Pace, Plan, PlanOptions, Until};
 use crate::quantity::{grouped, micros_text};
 use crate::report::recorder::Period;
-use crate::report::{BroadcastReport, LatencyReport, Report};
+use crate::report::{BroadcastReport, ClassReport, LatencyReport, Report};
 use crate::run::{LOOK, Run, Samples, Spent};
 use crate::shared::{PlanState, Shared, Stage};
+use crate::soak::{Course, SoakReport};
 use crate::stalled::{StalledReaders, StalledReport};
 use crate::verdict::{Evidence, Verdict};
 use crate::worker::WorkerReport;
@@ -30,12 +34,15 @@ const MERGE_INTERVAL: Duration = Duration::from_millis(100);
 /// What the measured period gave; completed when the workers have ended.
 pub(crate) struct Measured {
     pub(crate) spent: Spent,
-    merger: Merger,
+    mergers: Mergers,
     base: Vec<u32>,
+    due: u64,
+    guests: u64,
     started_ns: u64,
     echoes: u64,
     answers: u64,
     pushed_back: u64,
+    soak: Option<SoakReport>,
     stalled_plan: bool,
     stalled: Option<StalledReport>,
 }
@@ -52,14 +59,12 @@ pub(crate) fn lead(run: &mut Run, load: &Load) -> Result<Measured, Failure> {
         let until = Until::Elapsed { ns: load.warmup.as_nanos() as u64 };
         let plan = PlanOptions { until, seed: load.plan.seed ^ 1, ..load.plan };
         run.begin(Period::WarmUp);
-        follow(run, load, plan, None, "warming up")?;
+        follow(run, load, plan, None, "warming up", &mut None)?;
     }
-    let workers = setup.job.fleet.workers;
-    let deadline_ns = load.deadline.as_nanos() as u64;
-    let receivers = u64::from(setup.job.fleet.connections);
-    let mut merger = Merger::new(workers, receivers, load.publishers, deadline_ns);
+    let mut mergers = Mergers::new(&setup, load.deadline.as_nanos() as u64);
     let base = run.shared().split_books();
-    merger.begin_measured(&base);
+    mergers.begin_measured(&base);
+    let (due, guests) = (due(run.shared()), run.shared().sum(|worker| &worker.guests));
     run.shared().set_stage(Stage::Measured);
     run.wait(|shared| (shared.all_in(Stage::Measured), 0.0, String::new()))?;
 
@@ -67,24 +72,34 @@ pub(crate) fn lead(run: &mut Run, load: &Load) -> Result<Measured, Failure> {
     let (echoes, answers, pushed_back) = (echoes(run.shared()), answers(run.shared()), pushed_back(run.shared()));
     let started_ns = run.begin(Period::Measured);
     if run.recorder.is_on() {
-        merger.keep_intervals(started_ns);
+        mergers.all.keep_intervals(started_ns);
     }
-    let state = follow(run, load, load.plan, Some(&mut merger), "measuring")?;
+    run.begin_storm();
+    let mut soak = load.soak_interval.map(Course::new);
+    let state = follow(run, load, load.plan, Some(&mut mergers), "measuring", &mut soak)?;
     let after = Samples::take(&setup.job)?;
+    run.await_guests()?;
     std::thread::sleep(LINGER.min(load.drain));
     run.check_workers()?;
     let published = published_since(run.shared(), &base);
     Ok(Measured {
         spent: run.spent(&before, &after),
-        merger,
+        mergers,
         base,
+        due: self::due(run.shared()) - due,
+        guests: run.shared().sum(|worker| &worker.guests) - guests,
         started_ns,
         echoes: self::echoes(run.shared()) - echoes,
         answers: self::answers(run.shared()) - answers,
         pushed_back: self::pushed_back(run.shared()) - pushed_back,
+        soak: soak.map(Course::report),
         stalled_plan: state == PlanState::Stalled,
         stalled: readers.map(|readers| readers.report(published * load.payload_bytes as u64)),
     })
+}
+
+fn due(shared: &Shared) -> u64 {
+    shared.due_total.load(Ordering::Acquire)
 }
 
 fn echoes(shared: &Shared) -> u64 {
@@ -104,37 +119,51 @@ fn published_since(shared: &Shared, base: &[u32]) -> u64 {
     next.zip(base).map(|(next, &base)| u64::from(next - base)).sum()
 }
 
-/// One message from each publisher: proves that publishing works before anything is measured, and shows every
-/// receiver's reader what deliveries look like.
+/// Messages that a probe sends through many lanes at a time.
+const PROBES_PER_S: f64 = 10_000.0;
+
+/// Lanes that a probe goes through at most.
+const PROBES_MAX: u64 = 4_096;
+
+/// One message in each lane: proves that publishing works before anything is measured, and shows every receiver's
+/// reader what deliveries look like.
 fn probe(run: &mut Run, load: &Load) -> Result<(), Failure> {
     run.begin(Period::Probe);
     let setup = run.setup.clone();
-    let options = PlanOptions {
-        pace: Pace::Window,
-        burst: 1,
-        publishers: load.publishers,
-        until: Until::Messages(u64::from(load.publishers)),
-        seed: load.plan.seed,
+    let pace = match load.shape {
+        Shape::All => Pace::Window,
+        _ => Pace::Open { messages_per_s: PROBES_PER_S, arrival: Arrival::Even },
     };
-    run.shared().hand_out(Plan::new(options), true);
-    let limit = Instant::now() + load.drain + PROBE_EXTRA;
-    let all = u64::from(setup.job.fleet.connections) * u64::from(load.publishers);
+    let probes = u64::from(setup.audience.lanes()).min(PROBES_MAX);
+    let until = Until::Messages(probes);
+    let options = PlanOptions { pace, burst: 1, order: Order::Round, until, ..load.plan };
+    run.shared().hand_out(plans(&setup.job, load, options), true);
+    let sending = Duration::from_secs_f64(probes as f64 / PROBES_PER_S);
+    let limit = Instant::now() + load.drain + PROBE_EXTRA + sending;
     run.wait(|shared| {
-        let ended = shared.plan_state() == PlanState::Done && shared.delivered() >= all;
+        let ended = shared.plan_state() == PlanState::Done && shared.delivered() >= due(shared);
         let over = ended || shared.refused().is_some() || Instant::now() > limit;
         (over || shared.plan_state() == PlanState::Stalled, 0.0, "probing".to_owned())
     })?;
     if let Some(reason) = run.shared().refused() {
         return Err(refused(load, reason));
     }
-    if run.shared().delivered() == 0 {
+    if run.shared().delivered() == 0 && due(run.shared()) > 0 {
         return Err(Failure::failed(
             "a published message has reached nobody",
             format!("--target {}", setup.job.server.target),
             match &load.via {
-                Via::Invocation { method, target } => format!(
-                    "check that {method}(target, payload) calls {target}(payload) on all clients: --publish-method, --publish-target"
-                ),
+                Via::Invocation { method, target, arguments } => {
+                    let names: Vec<&str> = arguments.iter().map(|argument| argument.name()).collect();
+                    format!(
+                        "check that {method}({}) calls {target}(payload) on the clients it is for: --publish-method, --arguments, --publish-target",
+                        names.join(", ")
+                    )
+                }
+                Via::Call { method } => format!("check that {method}(payload) returns it: --method"),
+                Via::Items { method } => {
+                    format!("check that {method}(stream) gives back each item of the stream: --method")
+                }
                 Via::Message { .. } => {
                     "check that the server broadcasts what a client sends: --publish-prefix".to_owned()
                 }
@@ -150,10 +179,40 @@ fn refused(load: &Load, reason: String) -> Failure {
         Via::Invocation { method, .. } => {
             (format!("--publish-method {method}"), "name a hub method that broadcasts; mind its message size limit")
         }
+        Via::Call { method } => (format!("--method {method}"), "name a hub method that returns its only argument"),
+        Via::Items { method } => {
+            (format!("--method {method}"), "name a hub method that takes a stream and gives its items back as one")
+        }
         Via::Message { .. } => ("--publish-prefix".to_owned(), "see what the server expects of a publisher"),
         Via::HttpPost { url, .. } => (format!("--raw-publish-http {}", url.authority), "see the server's log"),
     };
     Failure::failed(format!("the server does not publish: {reason}"), place, remedy)
+}
+
+/// What each publishing worker has to do of `options`.
+fn plans(job: &Job, load: &Load, options: PlanOptions) -> Vec<(u32, Plan)> {
+    let destinations = load.shape.destinations(job.fleet.connections);
+    if !load.is_own() {
+        return vec![(0, Plan::new(PlanOptions { destinations, ..options }))];
+    }
+    let all = u64::from(job.fleet.connections);
+    let one = |worker: u32| {
+        let (first, share) = (u64::from(job.fleet.first(worker)), u64::from(job.fleet.share(worker)));
+        let pace = match options.pace {
+            Pace::Open { messages_per_s, arrival } => {
+                Pace::Open { messages_per_s: messages_per_s * share as f64 / all as f64, arrival }
+            }
+            Pace::Window => Pace::Window,
+        };
+        let until = match options.until {
+            // Parts of neighbours meet, so nothing is lost to rounding.
+            Until::Messages(count) => Until::Messages(count * (first + share) / all - count * first / all),
+            elapsed => elapsed,
+        };
+        let seed = options.seed ^ (u64::from(worker) << 32);
+        (worker, Plan::new(PlanOptions { pace, until, seed, publishers: 1, destinations: share as u32, ..options }))
+    };
+    (0..job.fleet.workers).map(one).collect()
 }
 
 /// How long nothing may happen while a plan is under way.
@@ -171,14 +230,14 @@ fn follow(
     run: &mut Run,
     load: &Load,
     options: PlanOptions,
-    mut merger: Option<&mut Merger>,
+    mut mergers: Option<&mut Mergers>,
     doing: &str,
+    soak: &mut Option<Course>,
 ) -> Result<PlanState, Failure> {
     let setup = run.setup.clone();
     let shared = &setup.shared;
-    let receivers = u64::from(setup.job.fleet.connections);
-    let lost = (shared.published_total.load(Ordering::Acquire) * receivers).saturating_sub(shared.delivered());
-    shared.hand_out(Plan::new(options), false);
+    let lost = due(shared).saturating_sub(shared.delivered());
+    shared.hand_out(plans(&setup.job, load, options), false);
     let patience = patience(load);
     let mut meter = Meter::new(shared, options);
     let mut last_merge = Instant::now();
@@ -186,12 +245,15 @@ fn follow(
     loop {
         run.check_workers()?;
         run.recorder.look(shared);
+        if let Some(storm) = &mut run.storm {
+            storm.look(shared);
+        }
         let (published, delivered) = (shared.published_total.load(Ordering::Acquire), shared.delivered());
         meter.note(published, delivered);
         if state == PlanState::Running {
             state = shared.plan_state();
         }
-        let due = published * receivers;
+        let due = due(shared);
         let complete = delivered + lost >= due;
         if state != PlanState::Running && (complete || meter.quiet_for() > load.drain) {
             break;
@@ -203,12 +265,16 @@ fn follow(
         if last_merge.elapsed() >= MERGE_INTERVAL {
             last_merge = Instant::now();
             let tracks = shared.take_tracks();
-            if let Some(merger) = merger.as_deref_mut() {
-                tracks.into_iter().for_each(|track| merger.take(track));
+            if let Some(mergers) = mergers.as_deref_mut() {
+                tracks.into_iter().for_each(|track| mergers.take(track));
             }
         }
+        if let (Some(course), Some(mergers)) = (soak.as_mut().filter(|course| course.is_due()), mergers.as_deref_mut())
+        {
+            course.note(mergers.all.take_interval(), &Samples::take(&setup.job)?);
+        }
         if run.progress.is_due() {
-            let recent = merger.as_deref_mut().and_then(Merger::recent_last_p99_us);
+            let recent = mergers.as_deref_mut().and_then(|mergers| mergers.all.recent_last_p99_us());
             let (part, text) = meter.line(doing, recent, due.saturating_sub(delivered + lost));
             run.progress.show(part, &text);
         }
@@ -279,25 +345,28 @@ impl Measured {
     /// Puts the measured period into the report.
     pub(crate) fn complete(mut self, shared: &Shared, job: &Job, workers: &[WorkerReport], report: &mut Report) {
         let Some(load) = job.task.load() else { return };
-        shared.take_tracks().into_iter().for_each(|track| self.merger.take(track));
-        let latencies = self.merger.close();
-        let (mut warmup, mut measured) = (Tally::default(), Tally::default());
+        shared.take_tracks().into_iter().for_each(|track| self.mergers.take(track));
+        let (latencies, by_class) = self.mergers.close();
+        let mut books = vec![Books::default(); job.fleet.classes.len()];
         let (mut strangers, mut impossible) = (0, 0);
         for worker in workers {
-            warmup.add(&worker.warmup);
-            measured.add(&worker.measured);
+            books.iter_mut().zip(&worker.books).for_each(|(sum, part)| sum.add(part));
             strangers += worker.strangers;
             impossible += worker.impossible;
         }
+        let mut sum = Books::default();
+        books.iter().for_each(|class| sum.add(class));
+        let Books { warmup, measured } = sum;
         let messages = published_since(shared, &self.base);
         if let (Some(server), Some(cpu_s)) = (&mut report.server, self.spent.server_cpu_s) {
-            let deliveries = measured.received + self.echoes;
+            let deliveries = measured.received + self.echoes + self.guests;
             server.cpu_us_per_delivery = (deliveries > 0).then(|| cpu_s * 1e6 / deliveries as f64);
         }
         report.generator.pushed_back = self.pushed_back;
         report.generator.send_delay_us = Some(latencies.send_delay.summary());
         report.connect.lost = shared.sum_u32(|worker| &worker.lost);
         report.stalled = self.stalled;
+        report.soak = self.soak;
         report.verdict = Verdict::of(&Evidence {
             window: load.is_window(),
             busy_ratio: self.spent.busy_ratio,
@@ -323,11 +392,14 @@ impl Measured {
             report.verdict.notes.push(format!("the server refused to publish: {reason}"));
         }
         let elapsed_s = latencies.last_arrival_ns.saturating_sub(self.started_ns) as f64 / 1e9;
-        report.broadcast = Some(broadcast_report(load, job, messages, measured, &latencies, elapsed_s));
+        let sent = Sent { messages, due: self.due };
+        report.broadcast = Some(broadcast_report(load, sent, measured, &latencies, elapsed_s));
+        report.classes = class_reports(job, &books, &by_class);
         if let Some(broadcast) = &mut report.broadcast {
             broadcast.strangers = strangers;
             broadcast.publisher_echoes = self.echoes;
-            if job.server.transport == Transport::LongPolling {
+            broadcast.guest_deliveries = job.fleet.has_guests().then_some(self.guests);
+            if job.fleet.classes.iter().all(|class| class.transport == Transport::LongPolling) {
                 let bursts = messages as f64 / f64::from(load.plan.burst) * f64::from(job.fleet.connections);
                 broadcast.poll_answers = Some(self.answers);
                 broadcast.poll_answers_per_burst = (bursts > 0.0).then(|| self.answers as f64 / bursts);
@@ -338,10 +410,37 @@ impl Measured {
     }
 }
 
+/// What was published in the measured period.
+#[derive(Clone, Copy)]
+struct Sent {
+    messages: u64,
+    /// Deliveries that they make.
+    due: u64,
+}
+
+/// One class apart from the others; nothing when there is only one.
+fn class_reports(job: &Job, books: &[Books], latencies: &[Latencies]) -> Vec<ClassReport> {
+    if job.fleet.classes.len() < 2 {
+        return Vec::new();
+    }
+    let one = |((class, books), latencies): ((&Class, &Books), &Latencies)| ClassReport {
+        name: class.name.clone(),
+        connections: class.connections,
+        transport: class.transport.name(),
+        dialect: class.dialect.to_string(),
+        steady: class.is_steady(),
+        expected: books.measured.received + books.measured.missing,
+        ledger: books.measured.into(),
+        late: latencies.late,
+        latency_us: latencies.from_intended.summary(),
+        last_receiver_us: latencies.last.summary(),
+    };
+    job.fleet.classes.iter().zip(books).zip(latencies).map(one).collect()
+}
+
 fn broadcast_report(
     load: &Load,
-    job: &Job,
-    messages: u64,
+    sent: Sent,
     measured: Tally,
     latencies: &Latencies,
     elapsed_s: f64,
@@ -356,16 +455,18 @@ fn broadcast_report(
         publishers: load.publishers,
         payload_bytes: load.payload_bytes,
         burst: load.plan.burst,
-        messages,
-        expected: messages * u64::from(job.fleet.connections),
+        messages: sent.messages,
+        expected: sent.due,
         deliveries: measured.received,
         missing: measured.missing,
         duplicate: measured.duplicate,
         out_of_order: measured.out_of_order,
         corrupt: measured.corrupt,
+        misrouted: measured.misrouted,
         late: latencies.late,
         strangers: 0,
         publisher_echoes: 0,
+        guest_deliveries: None,
         poll_answers: None,
         poll_answers_per_burst: None,
         warmup: Tally::default().into(),

@@ -1,15 +1,17 @@
-//! The command line: flags, their defaults, and the way from flags to a [`Job`].
+//! The command line: commands, their flags, and the way from flags to a [`Job`].
 
+mod common;
+mod load;
+
+pub use self::common::{CommonArgs, Mix, classes, parse_protocols, parse_transports};
+pub use self::load::{AmountArgs, PublishArgs, default_arguments, default_method};
+use crate::audience::Shape;
 use crate::failure::Failure;
-use crate::job::{Dialect, Fleet, Job, Load, Output, Server, Stalled, Task, Via};
-use crate::plan::{Arrival, Pace, PlanOptions, Until};
+use crate::fleet::{Lifetime, Stay};
+use crate::job::{Entry, Job, Load, Task, Via, Visits};
+use crate::quantity::{parse_byte_rate, parse_duration};
 use crate::report::verbs::{CompareArgs, ReportArgs};
-use crate::quantity::{parse_bytes, parse_duration, parse_rate};
-use crate::target::{SourceAddresses, Url};
-use crate::threshold::Threshold;
 use clap::{Args, Parser, Subcommand};
-use fanfare_protocol::negotiate::Transport;
-use std::path::PathBuf;
 use std::time::Duration;
 
 /// Load generator for SignalR and WebSocket servers.
@@ -21,7 +23,7 @@ pub struct Cli {
     pub command: Command,
 }
 
-/// The commands, also reached as `fanfare bench ...`.
+/// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Open connections, hold them, close them; every phase timed.
@@ -29,77 +31,31 @@ pub enum Command {
     /// Open connections and tell what the server pays for each while nothing happens.
     Idle(IdleArgs),
     /// Publish messages that every connection must receive once, in order and intact.
-    Broadcast(BroadcastArgs),
+    Broadcast(Box<BroadcastArgs>),
+    /// Publish to groups: only members must receive, and they everything.
+    Group(Box<GroupArgs>),
+    /// Publish to users with several connections each.
+    User(Box<UserArgs>),
+    /// Publish to single connections, by their ids.
+    P2p(Box<P2pArgs>),
+    /// Every connection invokes a hub method that returns its argument.
+    Echo(Box<EchoArgs>),
+    /// Every connection sends items of a stream, and gets them back as items of another.
+    Stream(Box<StreamArgs>),
+    /// Part of the connections come and go, each after a life of its own; the others are broadcast to.
+    Churn(Box<ChurnArgs>),
+    /// Cut connections all at once; they come back as the SDK does: at once, then after 2, 10 and 30 s.
+    Storm(Box<StormArgs>),
+    /// Part of the connections reads slowly or not at all; the others must not notice.
+    Slow(Box<SlowArgs>),
+    /// Broadcast for long, and tell how memory and latency drift.
+    Soak(Box<SoakArgs>),
     /// Negotiate over and over without connecting, and tell what that costs the server.
     Negotiate(NegotiateArgs),
     /// Make the page of a result anew
     Report(ReportArgs),
     /// Tell how one result differs from another
     Compare(CompareArgs),
-}
-
-/// Flags of every command: the other end, the connections, the output.
-#[derive(Debug, Args)]
-pub struct CommonArgs {
-    /// Where to connect: ws://HOST:PORT/PATH or http://HOST:PORT/PATH
-    #[arg(long, value_name = "URL", help_heading = "Target")]
-    target: String,
-    /// What is spoken
-    #[arg(long, value_enum, default_value_t = Dialect::SignalrJson, help_heading = "Target")]
-    dialect: Dialect,
-    /// What receivers receive over; all but web-sockets negotiate first. Publishers have a WebSocket always
-    #[arg(long, value_enum, default_value = "web-sockets", help_heading = "Target")]
-    transport: TransportArg,
-    /// Ask POST negotiate for each connection first, instead of going straight to the WebSocket
-    #[arg(long, help_heading = "Target")]
-    negotiate: bool,
-    /// Extra header on all requests that open connections, "Name: value"; may be repeated
-    #[arg(long = "header", value_name = "HEADER", value_parser = parse_header, help_heading = "Target")]
-    headers: Vec<(String, String)>,
-    /// The server's process(es) on this machine: CPU and memory are measured
-    #[arg(long = "server-pid", value_name = "PID", value_delimiter = ',', help_heading = "Target")]
-    server_pids: Vec<u32>,
-
-    /// Receiving connections
-    #[arg(long, short = 'n', value_name = "N", default_value_t = 1000, help_heading = "Connections")]
-    connections: u32,
-    /// New connections per second [default: as fast as the concurrency allows]
-    #[arg(long, value_name = "RATE", value_parser = parse_rate, help_heading = "Connections")]
-    connect_rate: Option<f64>,
-    /// Connections being set up at a time
-    #[arg(long, value_name = "N", default_value_t = 256, help_heading = "Connections")]
-    connect_concurrency: u32,
-    /// Give a connection up when it is not open after this long
-    #[arg(long, value_name = "TIME", default_value = "15s", value_parser = parse_duration, help_heading = "Connections")]
-    connect_timeout: Duration,
-    /// Local addresses: auto (127.0.0.x for loopback targets), kernel, or a list
-    #[arg(long, value_name = "IPS", default_value = "auto", value_parser = SourceAddresses::parse, help_heading = "Connections")]
-    source_ips: SourceAddresses,
-    /// Send no hub Ping every 15 s
-    #[arg(long, help_heading = "Connections")]
-    no_pings: bool,
-    /// Threads, one ring of 18,000 connections each [default: as many as needed]
-    #[arg(long, value_name = "N", help_heading = "Connections")]
-    workers: Option<u32>,
-    /// Pin the threads to these cores, in turn
-    #[arg(long, value_name = "LIST", value_delimiter = ',', help_heading = "Connections")]
-    cores: Vec<usize>,
-
-    /// Write the result as JSON to a file, or to standard output with -
-    #[arg(long, value_name = "FILE", help_heading = "Output")]
-    json: Option<PathBuf>,
-    /// Make this folder and write everything into it: summary, result, latency log, timeline, JUnit, report.html
-    #[arg(long, value_name = "DIR", help_heading = "Output")]
-    out: Option<PathBuf>,
-    /// No progress on standard error
-    #[arg(long, short, help_heading = "Output")]
-    quiet: bool,
-    /// What must be reached, for example 'last.p99<20ms' or 'missing==0'; may be repeated
-    #[arg(long = "threshold", value_name = "EXPR", value_parser = Threshold::parse, help_heading = "Output")]
-    thresholds: Vec<Threshold>,
-    /// Everything random follows from this number
-    #[arg(long, value_name = "N", default_value_t = 7, help_heading = "Output")]
-    seed: u64,
 }
 
 /// Flags of `connect`.
@@ -140,113 +96,242 @@ pub struct NegotiateArgs {
 pub struct BroadcastArgs {
     #[command(flatten)]
     common: CommonArgs,
-    /// Messages per second over all publishers (open loop: send times are fixed beforehand)
-    #[arg(long, value_name = "RATE", default_value = "50/s", value_parser = parse_rate, conflicts_with = "window", help_heading = "Load")]
-    rate: f64,
-    /// Closed loop: publish the next burst when every receiver has the last one
-    #[arg(long, help_heading = "Load")]
-    window: bool,
-    /// Messages published together, in one write
-    #[arg(long, value_name = "N", default_value_t = 1, help_heading = "Load")]
-    burst: u32,
-    /// Payload bytes, at least 64
-    #[arg(long, value_name = "BYTES", default_value = "512", value_parser = parse_bytes, help_heading = "Load")]
-    size: usize,
-    /// Stop after this many measured messages
-    #[arg(long, value_name = "N", conflicts_with = "duration", help_heading = "Load")]
-    messages: Option<u64>,
-    /// How long to measure
-    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = parse_duration, help_heading = "Load")]
-    duration: Duration,
-    /// The same load before, not measured
-    #[arg(long, value_name = "TIME", default_value = "2s", value_parser = parse_duration, help_heading = "Load")]
-    warmup: Duration,
-    /// How long to wait for what is still missing after the last message
-    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = parse_duration, help_heading = "Load")]
-    drain: Duration,
-    /// A delivery later than this is counted as late
-    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = parse_duration, help_heading = "Load")]
-    deadline: Duration,
-    /// Spacing of bursts in an open loop
-    #[arg(long, value_enum, default_value = "even", help_heading = "Load")]
-    arrival: ArrivalArg,
-    /// Connections that publish, beside the receivers
-    #[arg(long, value_name = "N", default_value_t = 1, help_heading = "Load")]
-    publishers: u16,
-
-    /// SignalR: the hub method to invoke as METHOD(target, payload) [default: Broadcast]
-    #[arg(long, value_name = "METHOD", help_heading = "Publishing")]
-    publish_method: Option<String>,
-    /// SignalR: its first argument, the client method that the server calls
-    #[arg(long, value_name = "TARGET", default_value = "m", help_heading = "Publishing")]
-    publish_target: String,
-    /// Raw: put this in front of each published payload
-    #[arg(long, value_name = "TEXT", conflicts_with = "raw_publish_http", help_heading = "Publishing")]
-    publish_prefix: Option<String>,
-    /// Raw: publish binary messages instead of text
-    #[arg(long, help_heading = "Publishing")]
-    raw_binary: bool,
-    /// Raw: publish by HTTP POST to this URL instead of over a WebSocket
-    #[arg(long, value_name = "URL", help_heading = "Publishing")]
-    raw_publish_http: Option<String>,
-
-    /// Connections that shake hands and then never read, reported apart
-    #[arg(long, value_name = "N", default_value_t = 0, help_heading = "Slow readers")]
-    stalled: u32,
-    /// SO_RCVBUF of those connections
-    #[arg(long, value_name = "BYTES", value_parser = parse_bytes, requires = "stalled", help_heading = "Slow readers")]
-    stalled_rcvbuf: Option<usize>,
+    #[command(flatten)]
+    amount: AmountArgs,
+    #[command(flatten)]
+    publish: PublishArgs,
 }
 
-/// Transports as the command line spells them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-enum TransportArg {
-    WebSockets,
-    ServerSentEvents,
-    LongPolling,
+/// Flags of `group`.
+#[derive(Debug, Args)]
+pub struct GroupArgs {
+    #[command(flatten)]
+    common: CommonArgs,
+    #[command(flatten)]
+    amount: AmountArgs,
+    #[command(flatten)]
+    publish: PublishArgs,
+    /// Groups there are [default: as many as --group-size needs]
+    #[arg(long, value_name = "N", conflicts_with = "group_size", help_heading = "Groups")]
+    groups: Option<u32>,
+    /// Members of each group
+    #[arg(long, value_name = "N", default_value_t = 10, help_heading = "Groups")]
+    group_size: u32,
+    /// Groups that each connection is in
+    #[arg(long, value_name = "N", default_value_t = 1, help_heading = "Groups")]
+    groups_each: u32,
+    /// The hub method that a connection joins with: METHOD(group)
+    #[arg(long, value_name = "METHOD", default_value = "JoinGroup", help_heading = "Groups")]
+    join_method: String,
 }
 
-impl From<TransportArg> for Transport {
-    fn from(transport: TransportArg) -> Self {
-        match transport {
-            TransportArg::WebSockets => Self::WebSockets,
-            TransportArg::ServerSentEvents => Self::ServerSentEvents,
-            TransportArg::LongPolling => Self::LongPolling,
-        }
-    }
+/// Flags of `user`.
+#[derive(Debug, Args)]
+pub struct UserArgs {
+    #[command(flatten)]
+    common: CommonArgs,
+    #[command(flatten)]
+    amount: AmountArgs,
+    #[command(flatten)]
+    publish: PublishArgs,
+    /// Users there are [default: half as many as connections]
+    #[arg(long, value_name = "N", help_heading = "Users")]
+    users: Option<u32>,
+    /// A connection names its user in its URL, as KEY=u17. `fanfare dev` takes that; a server with tokens does not
+    #[arg(long, value_name = "KEY", default_value = "user", help_heading = "Users")]
+    user_query: String,
 }
 
-/// Spacing as the command line spells it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-enum ArrivalArg {
-    Even,
-    Poisson,
+/// Flags of `p2p`.
+#[derive(Debug, Args)]
+pub struct P2pArgs {
+    #[command(flatten)]
+    common: CommonArgs,
+    #[command(flatten)]
+    amount: AmountArgs,
+    #[command(flatten)]
+    publish: PublishArgs,
+    /// The hub method that returns the caller's connection id: METHOD()
+    #[arg(long, value_name = "METHOD", default_value = "ConnectionId", help_heading = "Connections")]
+    id_method: String,
 }
 
-fn parse_header(text: &str) -> Result<(String, String), String> {
-    let (name, value) = text.split_once(':').ok_or_else(|| format!("'{text}' is not \"Name: value\""))?;
-    let (name, value) = (name.trim(), value.trim());
-    let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
-    if name.is_empty() || !name.bytes().all(is_token) {
-        return Err(format!("'{name}' is not a header name"));
-    }
-    if value.bytes().any(|byte| byte < b' ' && byte != b'\t' || byte == 0x7f) {
-        return Err(format!("the value of '{name}' has control characters"));
-    }
-    Ok((name.to_owned(), value.to_owned()))
+/// Flags of `echo`.
+#[derive(Debug, Args)]
+pub struct EchoArgs {
+    #[command(flatten)]
+    common: CommonArgs,
+    #[command(flatten)]
+    amount: AmountArgs,
+    /// The hub method: METHOD(payload) returns the payload
+    #[arg(long, value_name = "METHOD", default_value = "Echo", help_heading = "Load")]
+    method: String,
+}
+
+/// Flags of `stream`.
+#[derive(Debug, Args)]
+pub struct StreamArgs {
+    #[command(flatten)]
+    common: CommonArgs,
+    #[command(flatten)]
+    amount: AmountArgs,
+    /// The hub method: METHOD(stream) returns a stream of the same items
+    #[arg(long, value_name = "METHOD", default_value = "MirrorStream", help_heading = "Load")]
+    method: String,
+}
+
+/// Flags of `churn`.
+#[derive(Debug, Args)]
+pub struct ChurnArgs {
+    #[command(flatten)]
+    common: CommonArgs,
+    #[command(flatten)]
+    amount: AmountArgs,
+    #[command(flatten)]
+    publish: PublishArgs,
+    /// The part of the connections that comes and goes, above 0 and at most 1
+    #[arg(long, value_name = "PART", default_value_t = 0.5, value_parser = parse_part, help_heading = "Guests")]
+    part: f64,
+    /// How long each of them stays: 5s, exp:5s (exponential with that mean), or uniform:1s-9s
+    #[arg(long, value_name = "LIFE", default_value = "exp:5s", value_parser = Lifetime::parse, help_heading = "Guests")]
+    life: Lifetime,
+}
+
+/// Flags of `storm`.
+#[derive(Debug, Args)]
+pub struct StormArgs {
+    #[command(flatten)]
+    common: CommonArgs,
+    #[command(flatten)]
+    amount: AmountArgs,
+    #[command(flatten)]
+    publish: PublishArgs,
+    /// The part of the connections that is cut, above 0 and at most 1; the others are broadcast to
+    #[arg(long, value_name = "PART", default_value_t = 1.0, value_parser = parse_part, help_heading = "Guests")]
+    part: f64,
+    /// When, from the beginning of the measured period
+    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = parse_duration, help_heading = "Guests")]
+    after: Duration,
+    /// How long to wait for those that are not back when the measured period has ended
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = parse_duration, help_heading = "Guests")]
+    patience: Duration,
+}
+
+/// Flags of `slow`.
+#[derive(Debug, Args)]
+pub struct SlowArgs {
+    #[command(flatten)]
+    common: CommonArgs,
+    #[command(flatten)]
+    amount: AmountArgs,
+    #[command(flatten)]
+    publish: PublishArgs,
+    /// The part of the connections that is slow, above 0 and below 1. They are ordinary sockets with a WebSocket
+    #[arg(long, value_name = "PART", default_value_t = 0.05, value_parser = parse_part, help_heading = "Slow readers")]
+    part: f64,
+    /// What each of them reads in a second, for example 20KiB/s; 0 = nothing
+    #[arg(long, value_name = "RATE", default_value = "0", value_parser = parse_byte_rate, help_heading = "Slow readers")]
+    read_rate: f64,
+}
+
+/// Flags of `soak`.
+#[derive(Debug, Args)]
+pub struct SoakArgs {
+    #[command(flatten)]
+    common: CommonArgs,
+    #[command(flatten)]
+    amount: AmountArgs,
+    #[command(flatten)]
+    publish: PublishArgs,
+    /// How often memory and latency are noted
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = parse_duration, help_heading = "Load")]
+    interval: Duration,
+}
+
+/// A part: above 0, at most 1.
+fn parse_part(text: &str) -> Result<f64, String> {
+    text.parse()
+        .ok()
+        .filter(|part| *part > 0.0 && *part <= 1.0)
+        .ok_or_else(|| format!("'{text}' is not a part: write a number above 0 and at most 1, for example 0.5"))
+}
+
+/// How many `part` of `connections` are: at least one.
+fn part_of(connections: u32, part: f64) -> u32 {
+    ((f64::from(connections) * part).round() as u32).clamp(1, connections.max(1))
 }
 
 impl Command {
     /// Turns flags into a checked job. Resolves names; opens nothing.
     pub fn into_job(self) -> Result<Job, Failure> {
-        let (common, task) = match self {
-            Self::Connect(args) => (args.common, Task::Connect { hold: args.hold }),
-            Self::Idle(args) => (args.common, Task::Idle { hold: args.hold, baseline: !args.no_baseline }),
-            Self::Broadcast(args) => {
-                let load = args.load()?;
-                (args.common, Task::Broadcast(Box::new(load)))
+        let steady = |common: &CommonArgs| common.classes(0, Stay::Whole);
+        let mut visits = Visits::default();
+        let (classes, common, task) = match self {
+            Self::Connect(args) => (steady(&args.common), args.common, Task::Connect { hold: args.hold }),
+            Self::Idle(args) => {
+                let task = Task::Idle { hold: args.hold, baseline: !args.no_baseline };
+                (steady(&args.common), args.common, task)
             }
-            Self::Negotiate(args) => (args.common, Task::Negotiate { requests: args.requests }),
+            Self::Negotiate(args) => {
+                let task = Task::Negotiate { requests: args.requests };
+                (steady(&args.common), args.common, task)
+            }
+            Self::Broadcast(args) => {
+                let load = args.publish.load(&args.common, &args.amount, Shape::All, Entry::Nothing)?;
+                (steady(&args.common), args.common, of_load("broadcast", load))
+            }
+            Self::Group(args) => {
+                let load = args.load()?;
+                (steady(&args.common), args.common, of_load("group", load))
+            }
+            Self::User(args) => {
+                let of = args.users.unwrap_or(args.common.connections.div_ceil(2));
+                let entry = Entry::User { key: args.user_query.clone() };
+                let load = args.publish.load(&args.common, &args.amount, Shape::Users { of }, entry)?;
+                (steady(&args.common), args.common, of_load("user", load))
+            }
+            Self::P2p(args) => {
+                let entry = Entry::AskId { method: args.id_method.clone() };
+                let load = args.publish.load(&args.common, &args.amount, Shape::Connections, entry)?;
+                (steady(&args.common), args.common, of_load("p2p", load))
+            }
+            Self::Churn(args) => {
+                let guests = part_of(args.common.connections, args.part);
+                let classes = args.common.classes(guests, Stay::Life(args.life));
+                let load = args.publish.load(&args.common, &args.amount, Shape::All, Entry::Nothing)?;
+                (classes, args.common, of_load("churn", load))
+            }
+            Self::Storm(args) => {
+                let guests = part_of(args.common.connections, args.part);
+                let classes = args.common.classes(guests, Stay::UntilCut);
+                visits = Visits { cuts: vec![args.after], patience: args.patience };
+                let load = args.publish.load(&args.common, &args.amount, Shape::All, Entry::Nothing)?;
+                (classes, args.common, of_load("storm", load))
+            }
+            Self::Slow(args) => {
+                let victims = part_of(args.common.connections, args.part);
+                let mut load = args.publish.load(&args.common, &args.amount, Shape::All, Entry::Nothing)?;
+                load.stalled.connections = victims;
+                load.stalled.read_bytes_per_s = args.read_rate;
+                let common = args.common.without(victims);
+                (steady(&common), common, of_load("slow", load))
+            }
+            Self::Soak(args) => {
+                let amount = args.amount.with_duration(Duration::from_secs(3600));
+                let mut load = args.publish.load(&args.common, &amount, Shape::All, Entry::Nothing)?;
+                load.soak_interval = Some(args.interval.max(Duration::from_millis(50)));
+                (steady(&args.common), args.common, of_load("soak", load))
+            }
+            Self::Echo(args) => {
+                let via = Via::Call { method: args.method.clone() };
+                let load = args.amount.own_load(&args.common, Entry::Nothing, via);
+                (steady(&args.common), args.common, of_load("echo", load))
+            }
+            Self::Stream(args) => {
+                let entry = Entry::OpenStream { method: args.method.clone() };
+                let load = args.amount.own_load(&args.common, entry, Via::Items { method: args.method.clone() });
+                (steady(&args.common), args.common, of_load("stream", load))
+            }
             Self::Report(_) | Self::Compare(_) => {
                 return Err(Failure::usage(
                     "this command reads results and measures nothing",
@@ -255,94 +340,23 @@ impl Command {
                 ));
             }
         };
-        let job = common.into_job(task)?;
+        let job = Job { visits, ..common.into_job(classes, task)? };
         job.check()?;
         Ok(job)
     }
 }
 
-impl CommonArgs {
-    fn into_job(self, task: Task) -> Result<Job, Failure> {
-        let url = Url::parse(&self.target, "--target")?;
-        let server = Server {
-            address: url.resolve("--target")?,
-            target: self.target,
-            url,
-            dialect: self.dialect,
-            transport: self.transport.into(),
-            negotiate: self.negotiate,
-            headers: self.headers,
-            pids: self.server_pids,
-        };
-        let workers = self.workers.unwrap_or_else(|| Fleet::workers_needed(self.connections, self.cores.len()));
-        // A worker without connections would only get in the way.
-        let workers = workers.min(self.connections.max(1));
-        if workers == 0 {
-            return Err(Failure::usage("no worker can do no work", "--workers", "use at least 1"));
-        }
-        let fleet = Fleet {
-            connections: self.connections,
-            connect_rate: self.connect_rate,
-            connect_concurrency: self.connect_concurrency.max(1),
-            connect_timeout: self.connect_timeout,
-            sources: self.source_ips,
-            workers,
-            cores: self.cores,
-            pings: !self.no_pings,
-        };
-        let output = Output {
-            json: self.json,
-            folder: self.out,
-            arguments: Vec::new(),
-            quiet: self.quiet,
-            thresholds: self.thresholds,
-        };
-        Ok(Job { server, fleet, output, task, seed: self.seed })
-    }
+fn of_load(name: &'static str, load: Load) -> Task {
+    Task::Load(name, Box::new(load))
 }
 
-impl BroadcastArgs {
+impl GroupArgs {
     fn load(&self) -> Result<Load, Failure> {
-        let pace = if self.window {
-            Pace::Window
-        } else {
-            let arrival = match self.arrival {
-                ArrivalArg::Even => Arrival::Even,
-                ArrivalArg::Poisson => Arrival::Poisson,
-            };
-            Pace::Open { messages_per_s: self.rate, arrival }
-        };
-        let until = match self.messages {
-            Some(messages) => Until::Messages(messages),
-            None => Until::Elapsed { ns: self.duration.as_nanos() as u64 },
-        };
-        let plan = PlanOptions { pace, burst: self.burst, publishers: self.publishers, until, seed: self.common.seed };
-        Ok(Load {
-            publishers: self.publishers,
-            payload_bytes: self.size,
-            plan,
-            warmup: self.warmup,
-            drain: self.drain,
-            deadline: self.deadline,
-            via: self.via()?,
-            stalled: Stalled { connections: self.stalled, receive_buffer_bytes: self.stalled_rcvbuf },
-        })
-    }
-
-    fn via(&self) -> Result<Via, Failure> {
-        if let Some(text) = &self.raw_publish_http {
-            let url = Url::parse(text, "--raw-publish-http")?;
-            let address = url.resolve("--raw-publish-http")?;
-            return Ok(Via::HttpPost { url, address });
-        }
-        if self.common.dialect.is_signalr() && self.publish_prefix.is_none() && !self.raw_binary {
-            let method = self.publish_method.clone().unwrap_or_else(|| "Broadcast".to_owned());
-            return Ok(Via::Invocation { method, target: self.publish_target.clone() });
-        }
-        if let Some(method) = &self.publish_method {
-            return Ok(Via::Invocation { method: method.clone(), target: self.publish_target.clone() });
-        }
-        Ok(Via::Message { prefix: self.publish_prefix.clone().unwrap_or_default(), binary: self.raw_binary })
+        let seats = self.common.connections.saturating_mul(self.groups_each);
+        let of = self.groups.unwrap_or_else(|| seats.div_ceil(self.group_size.max(1)).max(1));
+        let shape = Shape::Groups { of, pick: self.groups_each, skew_milli: 0 };
+        let entry = Entry::Join { method: self.join_method.clone() };
+        self.publish.load(&self.common, &self.amount, shape, entry)
     }
 }
 
@@ -372,7 +386,8 @@ mod tests {
         assert_eq!(job.fleet.connections, 1000);
         assert_eq!(job.fleet.workers, 1);
         assert_eq!(load.payload_bytes, 512);
-        assert_eq!(load.via, Via::Invocation { method: "Broadcast".into(), target: "m".into() });
+        let arguments = default_arguments(Shape::All);
+        assert_eq!(load.via, Via::Invocation { method: "Broadcast".into(), target: "m".into(), arguments });
         assert!(!load.is_window());
     }
 
@@ -413,6 +428,16 @@ mod tests {
             (format!("idle {base} --dialect raw --transport long-polling"), "--transport"),
             (format!("connect {base} --dialect signalr-messagepack --transport server-sent-events"), "--transport"),
             (format!("negotiate {base} --dialect raw"), "--dialect"),
+            (format!("broadcast {base} --via rest"), "--via rest"),
+            (format!("broadcast {base} --via server"), "--via server"),
+            (format!("group {base} --dialect raw"), "--dialect"),
+            (format!("group {base} --groups-each 0"), "--groups-each"),
+            (format!("user {base} --users 0"), "--users"),
+            (format!("p2p {base} -n 600000 --publishers 2"), "--connections"),
+            (format!("broadcast {base} --stalled-rcvbuf 4096"), "--stalled-rcvbuf"),
+            (format!("slow {base} -n 1"), "--connections"),
+            (format!("echo {base} --transport lp"), "--transport"),
+            (format!("stream {base} --transport ws=1,sse=1"), "--transport"),
         ] {
             let failure = job(&line).expect_err(&line);
             assert!(failure.place.contains(place), "{line}: {failure}");
@@ -433,6 +458,12 @@ mod tests {
             ("--source-ips home", "not an IP address"),
             ("--rate 5 --window", "cannot be used with"),
             ("--messages 5 --duration 1s", "cannot be used with"),
+            ("--part 2", "unexpected argument"),
+            ("--arguments to,target", "the payload must be passed once"),
+            ("--arguments to,it", "is not an argument"),
+            ("--transport udp", "none of"),
+            ("--protocol json,json", "twice"),
+            ("--protocol json --dialect raw", "cannot be used with"),
         ] {
             let error = clap_error(&format!("{base} {flags}"));
             assert!(error.contains(part), "{flags}: {error}");

@@ -25,6 +25,8 @@ pub enum State {
     Subscribing,
     /// Hub handshake sent.
     Handshaking,
+    /// Groups are being joined, or the id is asked for.
+    Entering,
     /// In use.
     Open,
     /// Our farewell is sent, the server's is awaited.
@@ -44,6 +46,7 @@ impl State {
                 | Self::Upgrading
                 | Self::Subscribing
                 | Self::Handshaking
+                | Self::Entering
         )
     }
 
@@ -56,9 +59,17 @@ impl State {
             Self::Upgrading => "during the WebSocket upgrade",
             Self::Subscribing => "while subscribing",
             Self::Handshaking => "during the hub handshake",
+            Self::Entering => "while entering groups or asking for its id",
             Self::Open => "while open",
             Self::Leaving | Self::Closing => "while closing",
         }
+    }
+}
+
+impl Role {
+    /// Whether it belongs to the fleet.
+    pub fn receives(self) -> bool {
+        matches!(self, Self::Receiver | Self::Guest)
     }
 }
 
@@ -69,6 +80,8 @@ pub enum Role {
     /// Receives, and has a line in the ledger.
     #[default]
     Receiver,
+    /// Receives while it is there, and comes and goes: no line in the ledger.
+    Guest,
     /// Publishes over its WebSocket.
     Publisher,
     /// Publishes by HTTP POST.
@@ -102,9 +115,13 @@ pub struct Conn {
     pub poll_out_armed: bool,
     /// Its end has been counted.
     pub counted: bool,
+    /// Class in the fleet; of publishers one behind the last.
+    pub class: u8,
+    /// A guest that was open before: its attempts to come back, 0 when it is not trying.
+    pub attempt: u8,
 }
 
-const _: () = assert!(size_of::<Conn>() <= 64);
+const _: () = assert!(size_of::<Conn>() == 28);
 
 /// What a connection keeps only while something is half done.
 #[derive(Debug)]
@@ -148,6 +165,8 @@ pub struct Phases {
     pub total: Distribution,
     /// Farewell to the server's end.
     pub close: Distribution,
+    /// From a cut to being open again.
+    pub back: Distribution,
 }
 
 impl Phases {
@@ -160,6 +179,7 @@ impl Phases {
         self.handshake.add(&other.handshake);
         self.total.add(&other.total);
         self.close.add(&other.close);
+        self.back.add(&other.back);
     }
 
     /// The figures of the report; phases that did not happen are left out.
@@ -173,6 +193,7 @@ impl Phases {
             handshake: some(&self.handshake),
             total: some(&self.total),
             close: some(&self.close),
+            back: some(&self.back),
         }
     }
 }
@@ -201,4 +222,7 @@ pub struct PhasesSummary {
     /// Farewell to end.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub close: Option<Summary>,
+    /// Cut to open again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub back: Option<Summary>,
 }

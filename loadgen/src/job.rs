@@ -1,9 +1,11 @@
 //! A run as it will be done: everything that can be refused has been refused before a socket is opened.
 
+use crate::audience::{Shape, lanes_fit};
 use crate::failure::{Exit, Failure};
+pub use crate::fleet::Fleet;
 use crate::payload;
 use crate::plan::{Arrival, PlanOptions};
-use crate::target::{SourceAddresses, Url};
+use crate::target::Url;
 use crate::threshold::Threshold;
 use fanfare_protocol::negotiate::Transport;
 use std::fmt;
@@ -57,49 +59,14 @@ pub struct Server {
     pub url: Url,
     /// Resolved once.
     pub address: SocketAddr,
-    /// What is spoken.
+    /// What publishers and stalled readers speak; receivers have that of their class.
     pub dialect: Dialect,
-    /// What receivers receive over; publishers and stalled readers have a WebSocket always.
-    pub transport: Transport,
     /// Ask `POST negotiate` first (SignalR) where the transport does not need it anyway.
     pub negotiate: bool,
     /// Extra headers on negotiate and upgrade.
     pub headers: Vec<(String, String)>,
     /// Processes to sample, empty when the server is elsewhere.
     pub pids: Vec<u32>,
-}
-
-/// The receiving connections and who drives them.
-#[derive(Clone, Debug)]
-pub struct Fleet {
-    /// Receivers.
-    pub connections: u32,
-    /// New connections per second over all workers; `None`: as fast as the concurrency allows.
-    pub connect_rate: Option<f64>,
-    /// Connections being set up at a time, over all workers.
-    pub connect_concurrency: u32,
-    /// From the first packet to an open connection.
-    pub connect_timeout: Duration,
-    /// Local addresses.
-    pub sources: SourceAddresses,
-    /// Threads, one ring each.
-    pub workers: u32,
-    /// Cores the workers are pinned to, in turn; empty: not pinned.
-    pub cores: Vec<usize>,
-    /// Hub Ping every 15 s.
-    pub pings: bool,
-}
-
-impl Fleet {
-    /// Workers for `connections` and `cores` when the user does not say: one a core, more when the slots demand it.
-    pub fn workers_needed(connections: u32, cores: usize) -> u32 {
-        connections.div_ceil(SLOTS_PER_RING_MAX).max(cores as u32).max(1)
-    }
-
-    /// Receivers of worker `index`.
-    pub fn share(&self, index: u32) -> u32 {
-        self.connections / self.workers + u32::from(index < self.connections % self.workers)
-    }
 }
 
 /// Where results go.
@@ -117,15 +84,64 @@ pub struct Output {
     pub thresholds: Vec<Threshold>,
 }
 
+/// What a publishing method is given, in order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Argument {
+    /// The group, the user or the connection.
+    To,
+    /// The client method that the server calls.
+    Target,
+    /// The payload.
+    Payload,
+}
+
+impl Argument {
+    /// As the command line spells it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::To => "to",
+            Self::Target => "target",
+            Self::Payload => "payload",
+        }
+    }
+
+    /// Parses `to,target,payload`; the payload must be in it once.
+    pub fn parse_list(text: &str) -> Result<Vec<Self>, String> {
+        let one = |word: &str| match word.trim() {
+            "to" => Ok(Self::To),
+            "target" => Ok(Self::Target),
+            "payload" => Ok(Self::Payload),
+            other => Err(format!("'{other}' is not an argument: choose from to, target, payload")),
+        };
+        let list = text.split(',').map(one).collect::<Result<Vec<_>, _>>()?;
+        if list.iter().filter(|&&argument| argument == Self::Payload).count() != 1 {
+            return Err("the payload must be passed once".to_owned());
+        }
+        Ok(list)
+    }
+}
+
 /// How messages are published.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Via {
-    /// A hub method is invoked: `method(target, payload)`.
+    /// A hub method is invoked, and the server calls `target(..., payload)` on the clients.
     Invocation {
         /// For example `Broadcast`.
         method: String,
-        /// First argument, the client method that the server calls.
+        /// The client method that the server calls.
         target: String,
+        /// What the method is given.
+        arguments: Vec<Argument>,
+    },
+    /// A hub method is invoked with the payload and returns it.
+    Call {
+        /// For example `Echo`.
+        method: String,
+    },
+    /// Items of a stream to a hub method that gives each of them back as an item of its own stream.
+    Items {
+        /// For example `MirrorStream`.
+        method: String,
     },
     /// The payload is one WebSocket message, behind a literal prefix.
     Message {
@@ -143,19 +159,53 @@ pub enum Via {
     },
 }
 
-/// Readers that do not read.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// Readers that do not read, or too slowly.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Stalled {
     /// How many, beside the receivers.
     pub connections: u32,
+    /// Bytes that each of them reads in a second; 0: none.
+    pub read_bytes_per_s: f64,
     /// `SO_RCVBUF`; `None`: the system's.
     pub receive_buffer_bytes: Option<usize>,
 }
 
-/// What `broadcast` sends.
+/// How a receiver becomes a member of its destinations, or learns what it is called.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Entry {
+    /// It need not do anything.
+    #[default]
+    Nothing,
+    /// It invokes `method(group)` for each of its groups.
+    Join {
+        /// For example `JoinGroup`.
+        method: String,
+    },
+    /// Its URL has `key=user`.
+    User {
+        /// For example `user`.
+        key: String,
+    },
+    /// It invokes `method()`, which returns its connection id.
+    AskId {
+        /// For example `ConnectionId`.
+        method: String,
+    },
+    /// It opens the stream that it sends its items to.
+    OpenStream {
+        /// For example `MirrorStream`.
+        method: String,
+    },
+}
+
+/// What is sent, and to whom.
 #[derive(Clone, Debug)]
 pub struct Load {
-    /// Connections that publish, beside the receivers.
+    /// What one publish reaches.
+    pub shape: Shape,
+    /// How receivers become members.
+    pub entry: Entry,
+    /// Connections that publish, beside the receivers; 1 in name only where receivers speak for themselves.
     pub publishers: u16,
     /// Payload bytes.
     pub payload_bytes: usize,
@@ -169,8 +219,19 @@ pub struct Load {
     pub deadline: Duration,
     /// How messages are published.
     pub via: Via,
-    /// Readers that do not read.
+    /// Readers that do not read, or too slowly.
     pub stalled: Stalled,
+    /// `soak`: how often the course of memory and latency is noted.
+    pub soak_interval: Option<Duration>,
+}
+
+/// When guests are cut, and how long they have to come back.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Visits {
+    /// From the beginning of the measured period.
+    pub cuts: Vec<Duration>,
+    /// After the measured period: how long to wait for those that are away.
+    pub patience: Duration,
 }
 
 /// What is to be done.
@@ -188,8 +249,8 @@ pub enum Task {
         /// Measure bare sockets beside it.
         baseline: bool,
     },
-    /// Publish to everybody.
-    Broadcast(Box<Load>),
+    /// Publish, or have every connection speak for itself.
+    Load(&'static str, Box<Load>),
     /// Ask for tokens and leave them unused.
     Negotiate {
         /// How often, all sockets together.
@@ -203,7 +264,7 @@ impl Task {
         match self {
             Self::Connect { .. } => "connect",
             Self::Idle { .. } => "idle",
-            Self::Broadcast(_) => "broadcast",
+            Self::Load(name, _) => name,
             Self::Negotiate { .. } => "negotiate",
         }
     }
@@ -211,7 +272,7 @@ impl Task {
     /// The load, when there is one.
     pub fn load(&self) -> Option<&Load> {
         match self {
-            Self::Broadcast(load) => Some(load),
+            Self::Load(_, load) => Some(load),
             _ => None,
         }
     }
@@ -228,6 +289,8 @@ pub struct Job {
     pub output: Output,
     /// What is to be done.
     pub task: Task,
+    /// What happens to guests.
+    pub visits: Visits,
     /// Everything random follows from it.
     pub seed: u64,
 }
@@ -235,13 +298,22 @@ pub struct Job {
 impl Job {
     /// Whether workers wait for deliveries awake: in a window, with a core for each of them.
     pub fn stays_awake(&self) -> bool {
-        let window = matches!(&self.task, Task::Broadcast(load) if load.is_window());
-        window && self.fleet.workers as usize <= self.fleet.cores.len()
+        self.task.load().is_some_and(Load::is_window) && self.fleet.workers as usize <= self.fleet.cores.len()
     }
 
     /// Whether somebody must post what receivers have to say.
     pub fn needs_poster(&self) -> bool {
-        self.server.transport != Transport::WebSockets && !matches!(self.task, Task::Negotiate { .. })
+        self.fleet.needs_poster() && !matches!(self.task, Task::Negotiate { .. })
+    }
+
+    /// Connections that publish and do nothing else.
+    pub fn publishers(&self) -> u32 {
+        self.task.load().filter(|load| !load.is_own()).map_or(0, |load| u32::from(load.publishers))
+    }
+
+    /// Whether worker `index` follows plans.
+    pub fn publishes(&self, index: u32) -> bool {
+        self.task.load().is_some_and(|load| load.is_own() || index == 0)
     }
 
     /// Negotiates of worker `index`.
@@ -275,29 +347,15 @@ impl Job {
                 "leave it out, or use --dialect signalr-json",
             ));
         }
-        self.check_transport()?;
+        self.fleet.check_classes()?;
+        self.check_dialect()?;
         self.task.load().map_or(Ok(()), |load| load.check(self))
     }
 
-    fn check_transport(&self) -> Result<(), Failure> {
-        let Server { transport, dialect, .. } = &self.server;
-        if matches!(self.task, Task::Negotiate { .. }) && !dialect.is_signalr() {
+    fn check_dialect(&self) -> Result<(), Failure> {
+        if matches!(self.task, Task::Negotiate { .. }) && !self.server.dialect.is_signalr() {
             let cause = "a plain WebSocket has no negotiate request";
             return Err(Failure::usage(cause, "--dialect", "use --dialect signalr-json"));
-        }
-        if *transport != Transport::WebSockets && !dialect.is_signalr() {
-            return Err(Failure::usage(
-                format!("{} is a way of SignalR", transport.name()),
-                "--transport",
-                "use --dialect signalr-json, or leave --transport out",
-            ));
-        }
-        if *dialect == Dialect::SignalrMessagepack && !transport.accepts_binary() {
-            return Err(Failure::usage(
-                format!("{} carries text, MessagePack is binary", transport.name()),
-                "--transport",
-                "use --dialect signalr-json, or --transport long-polling",
-            ));
         }
         Ok(())
     }
@@ -317,7 +375,12 @@ impl Load {
             let cause = format!("{} publishers are not between 1 and 1024", self.publishers);
             return Err(Failure::usage(cause, "--publishers", "one publisher is enough for most questions"));
         }
-        let cells = u64::from(job.fleet.share(0)) * u64::from(self.publishers);
+        self.check_shape(job)?;
+        let lines = match self.shape {
+            Shape::Groups { pick, .. } => u64::from(pick),
+            _ => 1,
+        };
+        let cells = u64::from(job.fleet.share(0)) * u64::from(self.publishers) * lines;
         if cells > LEDGER_CELLS_MAX {
             return Err(Failure::usage(
                 format!("{} receivers x {} publishers need {cells} ledger lines", job.fleet.share(0), self.publishers),
@@ -333,6 +396,10 @@ impl Load {
             ));
         }
         self.check_via(job.server.dialect)?;
+        if self.stalled.connections == 0 && self.stalled.receive_buffer_bytes.is_some() {
+            let cause = "a receive buffer for slow readers, and no slow readers";
+            return Err(Failure::usage(cause, "--stalled-rcvbuf", "add --stalled N, or leave it out"));
+        }
         let descriptors = crate::os::raise_descriptor_limit();
         /// Rings, files, /proc and the like.
         const OTHER_DESCRIPTORS: u64 = 400;
@@ -347,10 +414,58 @@ impl Load {
         Ok(())
     }
 
+    /// Refuses destinations that nothing could name or fill.
+    fn check_shape(&self, job: &Job) -> Result<(), Failure> {
+        let receivers = job.fleet.connections;
+        let (destinations, flag) = match self.shape {
+            Shape::Groups { of, pick, .. } if pick == 0 || pick > of => {
+                let cause = format!("{pick} groups for each receiver cannot be picked from {of}");
+                return Err(Failure::usage(cause, "--groups-each", "use at least 1 and at most --groups"));
+            }
+            Shape::Groups { of, .. } => (of, "--groups / --group-size"),
+            Shape::Users { of } => (of, "--users"),
+            shape => (shape.destinations(receivers), "--connections"),
+        };
+        if destinations == 0 || destinations > receivers && matches!(self.shape, Shape::Users { .. }) {
+            let cause = format!("{destinations} destinations for {receivers} receivers");
+            return Err(Failure::usage(cause, flag, "use at least 1, and not more users than connections"));
+        }
+        if !lanes_fit(destinations, self.publishers) {
+            return Err(Failure::usage(
+                format!(
+                    "{destinations} destinations x {} publishers are more than {}",
+                    self.publishers,
+                    payload::LANES_MAX
+                ),
+                flag,
+                "use fewer of one or the other",
+            ));
+        }
+        let http = job.fleet.classes.iter().find(|class| class.transport != Transport::WebSockets);
+        if let Some(class) = http.filter(|_| self.is_own()) {
+            return Err(Failure::usage(
+                format!("connections that speak for themselves need a WebSocket, and '{}' has none", class.name),
+                "--transport",
+                "leave --transport out: receivers without a WebSocket are measured by broadcast, group, user and p2p",
+            ));
+        }
+        if self.shape != Shape::All && !job.server.dialect.is_signalr() {
+            let cause = "a plain WebSocket server knows neither groups, users, connections nor calls";
+            return Err(Failure::usage(cause, "--dialect", "use --dialect signalr-json"));
+        }
+        Ok(())
+    }
+
+    /// Whether receivers speak for themselves.
+    pub fn is_own(&self) -> bool {
+        self.shape == Shape::Own
+    }
+
     fn check_via(&self, dialect: Dialect) -> Result<(), Failure> {
         match (&self.via, dialect.is_signalr()) {
-            (Via::Invocation { .. }, true) | (Via::Message { .. } | Via::HttpPost { .. }, false) => Ok(()),
-            (Via::Invocation { .. }, false) => Err(Failure::usage(
+            (Via::Invocation { .. } | Via::Call { .. } | Via::Items { .. }, true)
+            | (Via::Message { .. } | Via::HttpPost { .. }, false) => Ok(()),
+            (Via::Invocation { .. } | Via::Call { .. } | Via::Items { .. }, false) => Err(Failure::usage(
                 "a plain WebSocket server has no methods to invoke",
                 "--publish-method",
                 "use --publish-prefix or --raw-publish-http with --dialect raw",

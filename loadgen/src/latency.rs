@@ -10,7 +10,7 @@ use hdrhistogram::Histogram;
 use serde::Serialize;
 use std::collections::{HashMap, VecDeque};
 
-/// Messages of one publisher that one worker keeps open at a time. Older ones are handed over incomplete.
+/// Messages of one lane that one worker keeps open at a time. Older ones are handed over incomplete.
 pub const OPEN_MESSAGES_MAX: usize = 65_536;
 
 /// Longest latency a histogram tells apart, microseconds.
@@ -19,8 +19,10 @@ const LATENCY_MAX_US: u64 = 60_000_000;
 /// One worker's part of one message's arrivals.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Track {
-    /// Publisher.
-    pub publisher: u16,
+    /// Lane.
+    pub lane: u32,
+    /// Class of the receivers.
+    pub class: u8,
     /// Sequence.
     pub sequence: u32,
     /// When the plan wanted it sent. 0 while no delivery has told.
@@ -31,10 +33,13 @@ pub struct Track {
     pub arrivals: Vec<(u64, u32)>,
 }
 
-/// The open messages of one worker.
+/// The open messages of one worker's receivers of one class.
 #[derive(Debug)]
 pub struct Tracks {
-    receivers: u32,
+    class: u8,
+    publishers: u32,
+    /// Receivers of this class on this worker, by destination.
+    sizes: Vec<u32>,
     lanes: Vec<Lane>,
     /// Complete, waiting to be taken by the coordinator.
     done: Vec<Track>,
@@ -48,24 +53,25 @@ struct Lane {
 }
 
 impl Tracks {
-    /// For a worker with `receivers` receivers.
-    pub fn new(receivers: u32, publishers: u16) -> Self {
-        let lanes = (0..publishers).map(|_| Lane::default()).collect();
-        Self { receivers, lanes, done: Vec::new() }
+    /// For receivers of `class`, so many of each destination.
+    pub fn new(class: u8, sizes: Vec<u32>, publishers: u32) -> Self {
+        let lanes = (0..sizes.len() * publishers as usize).map(|_| Lane::default()).collect();
+        Self { class, publishers, sizes, lanes, done: Vec::new() }
     }
 
     /// One receiver has the message for the first time. Returns `false` when the message was handed over already
     /// (it came more than [`OPEN_MESSAGES_MAX`] messages late).
     pub fn note(&mut self, head: &crate::payload::Head, now_ns: u64) -> bool {
-        let lane = &mut self.lanes[usize::from(head.publisher)];
+        let receivers = self.sizes[(head.lane / self.publishers) as usize];
+        let lane = &mut self.lanes[head.lane as usize];
         let Some(at) = head.sequence.checked_sub(lane.first) else { return false };
         if at as usize >= OPEN_MESSAGES_MAX {
-            lane.retire_until(head.sequence - (OPEN_MESSAGES_MAX as u32 - 1), head.publisher, &mut self.done);
+            lane.retire_until(head.sequence - (OPEN_MESSAGES_MAX as u32 - 1), &mut self.done);
         }
         let at = (head.sequence - lane.first) as usize;
         while lane.open.len() <= at {
             let sequence = lane.first + lane.open.len() as u32;
-            lane.open.push_back((0, Track { publisher: head.publisher, sequence, ..Track::default() }));
+            lane.open.push_back((0, Track { lane: head.lane, class: self.class, sequence, ..Track::default() }));
         }
         let (count, track) = &mut lane.open[at];
         (track.intended_ns, track.actual_ns) = (head.intended_ns, head.actual_ns);
@@ -74,8 +80,8 @@ impl Tracks {
             _ => track.arrivals.push((now_ns, 1)),
         }
         *count += 1;
-        if at == 0 && *count >= self.receivers {
-            lane.retire_complete(self.receivers, &mut self.done);
+        if at == 0 && *count >= receivers {
+            lane.retire_complete(receivers, &mut self.done);
         }
         true
     }
@@ -92,9 +98,9 @@ impl Tracks {
 
     /// Gives up waiting: everything open is done as it is.
     pub fn retire_all(&mut self) {
-        for (publisher, lane) in self.lanes.iter_mut().enumerate() {
+        for lane in &mut self.lanes {
             let until = lane.first + lane.open.len() as u32;
-            lane.retire_until(until, publisher as u16, &mut self.done);
+            lane.retire_until(until, &mut self.done);
         }
     }
 }
@@ -107,14 +113,13 @@ impl Lane {
         }
     }
 
-    fn retire_until(&mut self, sequence: u32, publisher: u16, done: &mut Vec<Track>) {
+    fn retire_until(&mut self, sequence: u32, done: &mut Vec<Track>) {
         while self.first < sequence {
             // A gap that no delivery has opened yet is nobody's: skip it in one step.
             let Some((_, track)) = self.open.pop_front() else {
                 self.first = sequence;
                 break;
             };
-            debug_assert_eq!(track.publisher, publisher);
             done.push(track);
             self.first += 1;
         }
@@ -247,31 +252,62 @@ pub struct Latencies {
     pub intervals: Option<Intervals>,
 }
 
+/// How many receivers there are of each destination, and how many workers have some.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Crowd {
+    publishers: u32,
+    /// Receivers by destination.
+    sizes: Vec<u32>,
+    /// Tracks that make a message whole, by destination.
+    parts: Vec<u32>,
+}
+
+impl Crowd {
+    /// Nobody yet; lanes of one destination are next to each other.
+    pub fn new(destinations: usize, publishers: u32) -> Self {
+        Self { publishers, sizes: vec![0; destinations], parts: vec![0; destinations] }
+    }
+
+    /// One worker's receivers of one class, by destination.
+    pub fn add(&mut self, sizes: &[u32]) {
+        for (at, &size) in sizes.iter().enumerate() {
+            self.sizes[at] += size;
+            self.parts[at] += u32::from(size > 0);
+        }
+    }
+
+    fn of(&self, lane: u32) -> (u64, u32) {
+        let destination = (lane / self.publishers) as usize;
+        (u64::from(self.sizes[destination]), self.parts[destination])
+    }
+}
+
 /// Puts the workers' tracks together.
 #[derive(Debug)]
 pub struct Merger {
-    workers: u32,
-    receivers: u64,
+    crowd: Crowd,
     deadline_ns: u64,
-    /// Sequence at which measuring began, by publisher.
+    /// Sequence at which measuring began, by lane.
     base: Vec<u32>,
-    pending: HashMap<(u16, u32), (u32, Track)>,
+    pending: HashMap<(u32, u32), (u32, Track)>,
     latencies: Latencies,
     /// Last-receiver times since the last look, for the progress line.
     recent_last: Distribution,
+    /// Last-receiver times since the last noted interval.
+    interval_last: Distribution,
 }
 
 impl Merger {
-    /// `receivers` over all `workers`.
-    pub fn new(workers: u32, receivers: u64, publishers: u16, deadline_ns: u64) -> Self {
+    /// For the receivers of `crowd`.
+    pub fn new(crowd: Crowd, deadline_ns: u64) -> Self {
         Self {
-            workers,
-            receivers,
+            base: vec![u32::MAX; crowd.sizes.len() * crowd.publishers as usize],
+            crowd,
             deadline_ns,
-            base: vec![u32::MAX; usize::from(publishers)],
             pending: HashMap::new(),
             latencies: Latencies::default(),
             recent_last: Distribution::default(),
+            interval_last: Distribution::default(),
         }
     }
 
@@ -287,19 +323,20 @@ impl Merger {
 
     /// Takes one worker's part of one message.
     pub fn take(&mut self, track: Track) {
-        if self.workers == 1 {
+        let (_, needed) = self.crowd.of(track.lane);
+        if needed == 1 {
             self.finish(track);
             return;
         }
-        let key = (track.publisher, track.sequence);
+        let key = (track.lane, track.sequence);
         let (parts, sum) = self.pending.entry(key).or_insert_with(|| (0, Track::default()));
         *parts += 1;
         if !track.arrivals.is_empty() {
             (sum.intended_ns, sum.actual_ns) = (track.intended_ns, track.actual_ns);
         }
         sum.arrivals.extend_from_slice(&track.arrivals);
-        (sum.publisher, sum.sequence) = key;
-        if *parts == self.workers
+        (sum.lane, sum.sequence) = key;
+        if *parts == needed
             && let Some((_, mut whole)) = self.pending.remove(&key)
         {
             whole.arrivals.sort_unstable();
@@ -308,9 +345,10 @@ impl Merger {
     }
 
     fn finish(&mut self, track: Track) {
-        if track.sequence < self.base[usize::from(track.publisher)] {
+        if track.sequence < self.base[track.lane as usize] {
             return;
         }
+        let (receivers, _) = self.crowd.of(track.lane);
         let out = &mut self.latencies;
         let Some(&(first_ns, _)) = track.arrivals.first() else {
             out.incomplete_messages += 1;
@@ -319,7 +357,7 @@ impl Merger {
         out.send_delay.record_ns(track.actual_ns.saturating_sub(track.intended_ns), 1);
         out.last_arrival_ns = out.last_arrival_ns.max(track.arrivals.last().map_or(0, |&(time_ns, _)| time_ns));
         let mut have = 0u64;
-        let half = self.receivers.div_ceil(2);
+        let half = receivers.div_ceil(2);
         for &(time_ns, deliveries) in &track.arrivals {
             let from_intended = time_ns.saturating_sub(track.intended_ns);
             let deliveries = u64::from(deliveries);
@@ -337,7 +375,7 @@ impl Merger {
             have += deliveries;
         }
         out.first.record_ns(first_ns.saturating_sub(track.intended_ns), 1);
-        if have < self.receivers {
+        if have < receivers {
             out.incomplete_messages += 1;
             return;
         }
@@ -349,6 +387,7 @@ impl Merger {
             out.last.record_ns(last_ns.saturating_sub(track.intended_ns), 1);
             out.spread.record_ns(last_ns - first_ns, 1);
             self.recent_last.record_ns(last_ns.saturating_sub(track.intended_ns), 1);
+            self.interval_last.record_ns(last_ns.saturating_sub(track.intended_ns), 1);
         }
     }
 
@@ -357,6 +396,13 @@ impl Merger {
         let p99 = (self.recent_last.count() > 0).then(|| self.recent_last.at_us(0.99));
         self.recent_last.clear();
         p99
+    }
+
+    /// Last-receiver times since the last call.
+    pub fn take_interval(&mut self) -> Summary {
+        let summary = self.interval_last.summary();
+        self.interval_last.clear();
+        summary
     }
 
     /// Ends the merge: parts of which some worker never saw anything are finished as they are.
@@ -374,8 +420,15 @@ mod tests {
     use super::*;
     use crate::payload::Head;
 
+    /// One publisher, so many receivers on each worker.
+    fn crowd(workers: &[u32]) -> Crowd {
+        let mut crowd = Crowd::new(1, 1);
+        workers.iter().for_each(|&receivers| crowd.add(&[receivers]));
+        crowd
+    }
+
     fn head(sequence: u32, sent_ns: u64) -> Head {
-        Head { run: 1, publisher: 0, sequence, length: 64, intended_ns: sent_ns - 1_000_000, actual_ns: sent_ns }
+        Head { run: 1, lane: 0, sequence, length: 64, intended_ns: sent_ns - 1_000_000, actual_ns: sent_ns }
     }
 
     fn within(value: u64, want: u64) -> bool {
@@ -384,8 +437,8 @@ mod tests {
 
     #[test]
     fn first_half_and_last_are_those_of_the_deliveries() {
-        let mut tracks = Tracks::new(4, 1);
-        let mut merger = Merger::new(1, 4, 1, 45_000_000);
+        let mut tracks = Tracks::new(0, vec![4], 1);
+        let mut merger = Merger::new(crowd(&[4]), 45_000_000);
         merger.begin_measured(&[0]);
         for time_ms in [20u64, 30, 40, 50] {
             tracks.note(&head(0, 10_000_000), time_ms * 1_000_000);
@@ -406,10 +459,10 @@ mod tests {
 
     #[test]
     fn parts_of_several_workers_are_one_message() {
-        let mut merger = Merger::new(2, 4, 1, 5_000_000);
+        let mut merger = Merger::new(crowd(&[2, 2]), 5_000_000);
         merger.begin_measured(&[0]);
         for times in [[20u64, 50], [30, 40]] {
-            let mut tracks = Tracks::new(2, 1);
+            let mut tracks = Tracks::new(0, vec![2], 1);
             let mut done = Vec::new();
             times.iter().for_each(|ms| assert!(tracks.note(&head(0, 10_000_000), ms * 1_000_000)));
             tracks.take_done(&mut done);
@@ -423,8 +476,8 @@ mod tests {
 
     #[test]
     fn an_incomplete_message_has_no_last_receiver() {
-        let mut tracks = Tracks::new(2, 1);
-        let mut merger = Merger::new(1, 2, 1, u64::MAX);
+        let mut tracks = Tracks::new(0, vec![2], 1);
+        let mut merger = Merger::new(crowd(&[2]), u64::MAX);
         merger.begin_measured(&[0]);
         tracks.note(&head(0, 10_000_000), 20_000_000);
         tracks.note(&head(2, 10_000_000), 20_000_000);
@@ -442,10 +495,10 @@ mod tests {
 
     #[test]
     fn warm_up_is_not_measured() {
-        let mut merger = Merger::new(1, 1, 1, u64::MAX);
+        let mut merger = Merger::new(crowd(&[1]), u64::MAX);
         merger.begin_measured(&[1]);
         for sequence in 0..2 {
-            let mut tracks = Tracks::new(1, 1);
+            let mut tracks = Tracks::new(0, vec![1], 1);
             tracks.note(&head(sequence, 10_000_000), 20_000_000);
             tracks.retire_all();
             let mut done = Vec::new();
@@ -457,7 +510,7 @@ mod tests {
 
     #[test]
     fn the_number_of_open_messages_is_bounded() {
-        let mut tracks = Tracks::new(2, 1);
+        let mut tracks = Tracks::new(0, vec![2], 1);
         let far = OPEN_MESSAGES_MAX as u32 * 3;
         assert!(tracks.note(&head(0, 10_000_000), 11_000_000));
         assert!(tracks.note(&head(far, 10_000_000), 11_000_000));

@@ -23,20 +23,29 @@
 #![forbid(unsafe_code)]
 
 pub mod answers;
+pub mod audience;
 mod baseline;
 mod broadcast;
 pub mod cli;
 pub mod client;
+mod closing;
+mod delivering;
+mod entering;
 pub mod events;
 pub mod failure;
+pub mod fleet;
+mod http_publishing;
 pub mod job;
 pub mod latency;
 pub mod ledger;
+mod mergers;
 mod negotiating;
 mod opening;
 mod os;
+mod outcome;
 mod outgoing;
 pub mod payload;
+mod phrases;
 pub mod plan;
 mod posting;
 pub mod procfs;
@@ -48,11 +57,14 @@ pub mod report;
 mod run;
 mod sending;
 pub mod shared;
+pub mod soak;
 mod stalled;
+pub mod storm;
 mod subscribing;
 pub mod target;
 pub mod threshold;
 pub mod verdict;
+mod visiting;
 pub mod wire;
 pub mod worker;
 

@@ -2,8 +2,9 @@
 
 use crate::client::State;
 use crate::job::Task;
+use crate::phrases::tag;
 use crate::shared::add;
-use crate::worker::{Worker, tag};
+use crate::worker::Worker;
 use fanfare_engine::io::{Dial, Slot};
 use fanfare_protocol::cursor::Progress;
 use fanfare_protocol::http::body::BodyDecoder;
@@ -85,7 +86,7 @@ impl<D: Dial> Worker<D> {
         }
         self.to_ask -= 1;
         self.conns[slot.0 as usize].phase_us = now_us;
-        self.say(slot, self.phrases.negotiate, tag::NEGOTIATE);
+        self.say(slot, self.voice(slot).phrases.negotiate, tag::NEGOTIATE);
     }
 
     /// A socket has been answered well: it asks again.

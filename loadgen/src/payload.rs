@@ -1,14 +1,14 @@
 //! The payload of one message: a 64-byte head that says which message this is, then padding that can be checked.
 //!
 //! ```text
-//!  0      4        12     16         24       32             44             56         64
-//!  | FAN1 | run    | pub  | sequence | length | intended ns  | actual ns    | check    | padding ...
-//!         | 8 hex  | 4 hex| 8 hex    | 8 hex  | 12 hex       | 12 hex       | 8 hex    |
+//!  0      4        12     17         25       32             44             56         64
+//!  | FAN1 | run    | lane | sequence | length | intended ns  | actual ns    | check    | padding ...
+//!         | 8 hex  | 5 hex| 8 hex    | 7 hex  | 12 hex       | 12 hex       | 8 hex    |
 //! ```
 //! Only characters that neither JSON nor MessagePack nor HTTP change, so the payload stands literally in every frame
 //! and can be compared byte by byte without decoding. Times are nanoseconds since the run's clock began (48 bits:
 //! 78 hours). The check covers the head, so a flipped digit in a time is caught too. The padding is cut from one
-//! random text at an offset that depends on publisher and sequence, so two messages never have the same padding.
+//! random text at an offset that depends on lane and sequence, so two messages never have the same padding.
 
 /// Bytes before the padding, and the smallest payload.
 pub const HEAD_BYTES: usize = 64;
@@ -19,8 +19,8 @@ pub const PAYLOAD_BYTES_MAX: usize = 16 << 20;
 /// What every payload begins with.
 pub const MAGIC: &[u8; 4] = b"FAN1";
 
-/// Publishers that four hex digits can tell apart.
-pub const PUBLISHERS_MAX: usize = 0xffff;
+/// Lanes that five hex digits can tell apart: publishers x destinations.
+pub const LANES_MAX: u32 = 0xf_ffff;
 
 /// Distinct padding offsets; a prime, so that neither bursts nor publishers fall into step with it.
 const ROTATE: usize = 251;
@@ -33,9 +33,9 @@ const TIME_MASK: u64 = (1 << 48) - 1;
 pub struct Head {
     /// Which run: payloads of an earlier run are strangers.
     pub run: u32,
-    /// Which publisher of the run.
-    pub publisher: u16,
-    /// Counts from 0 for each publisher.
+    /// From which publisher to which destination: see [`crate::audience`].
+    pub lane: u32,
+    /// Counts from 0 in each lane.
     pub sequence: u32,
     /// Whole payload in bytes, this head included.
     pub length: u32,
@@ -51,9 +51,9 @@ impl Head {
         let mut out = [0; HEAD_BYTES];
         out[..4].copy_from_slice(MAGIC);
         put_hex(&mut out[4..12], u64::from(self.run));
-        put_hex(&mut out[12..16], u64::from(self.publisher));
-        put_hex(&mut out[16..24], u64::from(self.sequence));
-        put_hex(&mut out[24..32], u64::from(self.length));
+        put_hex(&mut out[12..17], u64::from(self.lane));
+        put_hex(&mut out[17..25], u64::from(self.sequence));
+        put_hex(&mut out[25..32], u64::from(self.length));
         put_hex(&mut out[32..44], self.intended_ns & TIME_MASK);
         put_hex(&mut out[44..56], self.actual_ns & TIME_MASK);
         let check = checksum(&out[..56]);
@@ -68,9 +68,9 @@ impl Head {
         }
         Some(Self {
             run: hex(&bytes[4..12])? as u32,
-            publisher: hex(&bytes[12..16])? as u16,
-            sequence: hex(&bytes[16..24])? as u32,
-            length: hex(&bytes[24..32])? as u32,
+            lane: hex(&bytes[12..17])? as u32,
+            sequence: hex(&bytes[17..25])? as u32,
+            length: hex(&bytes[25..32])? as u32,
             intended_ns: hex(&bytes[32..44])?,
             actual_ns: hex(&bytes[44..56])?,
         })
@@ -118,7 +118,7 @@ impl Padding {
 
     /// The padding of one message: `length - 64` bytes. `None` when longer than this run sends.
     pub fn of(&self, head: &Head) -> Option<&[u8]> {
-        let start = (head.sequence as usize + usize::from(head.publisher) * 7) % ROTATE;
+        let start = (head.sequence as usize + head.lane as usize * 7) % ROTATE;
         let len = (head.length as usize).checked_sub(HEAD_BYTES)?;
         self.text.get(start..start + len)
     }
@@ -161,14 +161,8 @@ impl Random {
 mod tests {
     use super::*;
 
-    const HEAD: Head = Head {
-        run: 0xdead_beef,
-        publisher: 3,
-        sequence: 77,
-        length: 300,
-        intended_ns: 123_456_789,
-        actual_ns: 123_460_000,
-    };
+    const HEAD: Head =
+        Head { run: 0xdead_beef, lane: 3, sequence: 77, length: 300, intended_ns: 123_456_789, actual_ns: 123_460_000 };
 
     #[test]
     fn a_head_survives_the_wire() {
@@ -191,7 +185,7 @@ mod tests {
     fn neighbours_have_different_padding() {
         let padding = Padding::new(7, 300);
         let next = Head { sequence: 78, ..HEAD };
-        let other = Head { publisher: 4, ..HEAD };
+        let other = Head { lane: 4, ..HEAD };
         assert_eq!(padding.of(&HEAD).map(<[u8]>::len), Some(300 - HEAD_BYTES));
         assert_ne!(padding.of(&HEAD), padding.of(&next));
         assert_ne!(padding.of(&HEAD), padding.of(&other));

@@ -37,6 +37,15 @@ pub enum Pace {
     Window,
 }
 
+/// How destinations are chosen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// One after the other; each publisher goes to all of them.
+    Round,
+    /// By chance, all alike.
+    Random,
+}
+
 /// Everything a plan is made of.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct PlanOptions {
@@ -46,10 +55,25 @@ pub struct PlanOptions {
     pub burst: u32,
     /// Bursts go round these.
     pub publishers: u16,
+    /// Each burst goes to one of these.
+    pub destinations: u32,
+    /// How destinations are chosen.
+    pub order: Order,
     /// End.
     pub until: Until,
     /// Same seed, same plan.
     pub seed: u64,
+}
+
+impl PlanOptions {
+    /// About how long the plan takes, nanoseconds; 0 for a window with a number of messages.
+    pub fn duration_ns(&self) -> u64 {
+        match (self.until, self.pace) {
+            (Until::Elapsed { ns }, _) => ns,
+            (Until::Messages(count), Pace::Open { messages_per_s, .. }) => (count as f64 / messages_per_s * 1e9) as u64,
+            (Until::Messages(_), Pace::Window) => 0,
+        }
+    }
 }
 
 /// One write of one publisher.
@@ -59,6 +83,8 @@ pub struct Burst {
     pub at_ns: u64,
     /// By whom.
     pub publisher: u16,
+    /// To whom.
+    pub destination: u32,
     /// How many messages, at least 1, fewer than asked only at the end.
     pub messages: u32,
 }
@@ -74,7 +100,7 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// `burst` and `publishers` are at least 1.
+    /// `burst`, `publishers` and `destinations` are at least 1.
     pub fn new(options: PlanOptions) -> Self {
         let mut random = Random::new(options.seed);
         // The first burst of an open loop comes at a seeded phase, so that two runs with different seeds do not
@@ -116,6 +142,13 @@ impl Iterator for Plan {
             Until::Elapsed { .. } => self.options.burst,
         };
         let publisher = (self.bursts % u64::from(self.options.publishers)) as u16;
+        let destination = match self.options.order {
+            Order::Round => {
+                (self.bursts / u64::from(self.options.publishers) % u64::from(self.options.destinations)) as u32
+            }
+            Order::Random if self.options.destinations == 1 => 0,
+            Order::Random => (self.random.next_u64() % u64::from(self.options.destinations)) as u32,
+        };
         self.bursts += 1;
         self.messages += u64::from(messages);
         if let Pace::Open { messages_per_s, arrival } = self.options.pace {
@@ -125,7 +158,7 @@ impl Iterator for Plan {
                 Arrival::Poisson => -self.random.next_unit().ln() * gap,
             };
         }
-        Some(Burst { at_ns, publisher, messages })
+        Some(Burst { at_ns, publisher, destination, messages })
     }
 }
 
@@ -135,7 +168,29 @@ mod tests {
 
     fn open(rate: f64, arrival: Arrival, until: Until, seed: u64) -> PlanOptions {
         let pace = Pace::Open { messages_per_s: rate, arrival };
-        PlanOptions { pace, burst: 4, publishers: 3, until, seed }
+        PlanOptions { pace, burst: 4, publishers: 3, destinations: 1, order: Order::Random, until, seed }
+    }
+
+    #[test]
+    fn destinations_are_all_visited_in_turn_or_by_chance() {
+        let until = Until::Messages(2 * 3 * 4);
+        let options = PlanOptions {
+            burst: 1,
+            publishers: 2,
+            destinations: 3,
+            order: Order::Round,
+            ..open(9.0, Arrival::Even, until, 1)
+        };
+        let round: Vec<(u16, u32)> = Plan::new(options).take(6).map(|b| (b.publisher, b.destination)).collect();
+        assert_eq!(round, [(0, 0), (1, 0), (0, 1), (1, 1), (0, 2), (1, 2)]);
+        let until = Until::Messages(4 * 3000);
+        let options = PlanOptions { destinations: 3, order: Order::Random, ..open(9.0, Arrival::Even, until, 1) };
+        let mut seen = [0; 3];
+        Plan::new(options).for_each(|burst| seen[burst.destination as usize] += 1);
+        assert!(seen.iter().all(|&count| (900..1100).contains(&count)), "{seen:?}");
+        let chosen = |seed| Plan::new(PlanOptions { seed, ..options }).map(|b| b.destination).collect::<Vec<_>>();
+        assert_eq!(chosen(4), chosen(4));
+        assert_ne!(chosen(4), chosen(5));
     }
 
     #[test]
@@ -167,7 +222,12 @@ mod tests {
 
     #[test]
     fn a_window_plan_has_no_times_of_its_own() {
-        let options = PlanOptions { pace: Pace::Window, burst: 16, publishers: 1, until: Until::Messages(40), seed: 1 };
+        let options = PlanOptions {
+            pace: Pace::Window,
+            burst: 16,
+            publishers: 1,
+            ..open(1.0, Arrival::Even, Until::Messages(40), 1)
+        };
         let plan = Plan::new(options);
         assert!(plan.is_window());
         assert_eq!(plan.window_ends_ns(), None);

@@ -8,6 +8,7 @@ use crate::answers::{Answers, Part};
 use crate::client::State;
 use crate::opening::LOG_FULL;
 use crate::shared::Stage;
+use crate::wire::About;
 use crate::worker::Worker;
 use fanfare_engine::io::{Dial, Errno, Generation, Slot};
 use std::collections::VecDeque;
@@ -23,6 +24,8 @@ const PINGS_WAITING_MAX: u32 = 1_000;
 pub(crate) enum Errand {
     /// The hub handshake.
     Handshake,
+    /// The calls that make it a member of its groups, or tell its id.
+    Enter,
     /// Hub Ping.
     Ping,
     /// Hub Close: the end of a stream of events.
@@ -108,8 +111,10 @@ impl<D: Dial> Worker<D> {
             if !self.is_wanted(&post) {
                 continue;
             }
-            let token = &self.sessions[post.slot.0 as usize].token;
-            let request = self.setup.wire.errand(post.errand, token);
+            let calls = if post.errand == Errand::Enter { self.entry_calls(post.slot) } else { Vec::new() };
+            let query = self.query_of(post.slot);
+            let about = About { token: &self.sessions[post.slot.0 as usize].token, query: &query };
+            let request = self.voice(post.slot).wire.errand(post.errand, about, &calls);
             if !self.say_own(slot, &request) {
                 self.break_off(post.slot, LOG_FULL.to_owned());
                 continue;
@@ -132,6 +137,7 @@ impl<D: Dial> Worker<D> {
         let conn = &self.conns[post.slot.0 as usize];
         let state = match post.errand {
             Errand::Handshake => State::Handshaking,
+            Errand::Enter => State::Entering,
             Errand::Ping => State::Open,
             Errand::Close | Errand::Delete => State::Leaving,
         };

@@ -1,5 +1,7 @@
-//! The publishers: a plan is followed, messages are stamped, encoded and sent. All on the first worker.
+//! Publishing: a plan is followed, messages are stamped, encoded and sent. Publishers are all on the first worker;
+//! where receivers speak for themselves, each worker has a plan for its own.
 
+use crate::audience::Shape;
 use crate::client::{Mid, State};
 use crate::failure::Failure;
 use crate::job::{Dialect, Load};
@@ -17,7 +19,7 @@ use std::time::Duration;
 /// measure our own memory.
 const OWED_BYTES_MAX: u64 = 16 << 20;
 
-/// The publishing side of the first worker.
+/// The publishing side of one worker.
 #[derive(Debug)]
 pub(crate) struct Publisher {
     publish: Publish,
@@ -66,8 +68,8 @@ impl<D: Dial> Worker<D> {
 
     fn publish_with(&mut self, publisher: &mut Publisher) -> u64 {
         let shared = self.setup.shared.clone();
-        if let Some((plan, answered)) = shared.take_plan() {
-            let due = shared.published_total.load(Ordering::Acquire) * self.everybody();
+        if let Some((plan, answered)) = shared.take_plan(self.index) {
+            let due = shared.due_total.load(Ordering::Acquire);
             let window_ends_ns = plan.window_ends_ns();
             publisher.running = Some(Running {
                 window: plan.is_window(),
@@ -88,14 +90,33 @@ impl<D: Dial> Worker<D> {
                 due_ns
             }
             Next::Ended(state) => {
-                shared.end_plan(state);
+                shared.end_plan(self.index, state);
                 u64::MAX
             }
         }
     }
 
-    fn everybody(&self) -> u64 {
-        u64::from(self.fleet().connections)
+    /// Who sends a burst, in which lane, and what the server calls whom it is for.
+    fn route(&self, burst: Burst) -> Route {
+        let audience = &self.setup.audience;
+        match audience.shape() {
+            Shape::Own => {
+                let lane = self.first + burst.destination;
+                Route { slot: Slot(burst.destination), destination: lane, lane, to: Box::default() }
+            }
+            shape => {
+                let to = match shape {
+                    Shape::Connections => self.setup.shared.name(burst.destination).unwrap_or_default(),
+                    shape => shape.name_of(burst.destination).into(),
+                };
+                Route {
+                    slot: Slot(self.receivers + u32::from(burst.publisher)),
+                    destination: burst.destination,
+                    lane: audience.lane(burst.destination, burst.publisher),
+                    to,
+                }
+            }
+        }
     }
 
     /// Publishes bursts until one is not due.
@@ -109,7 +130,7 @@ impl<D: Dial> Worker<D> {
                 if running.window_ends_ns.is_some_and(|ends| now_ns >= running.started_ns + ends) {
                     return Next::Ended(PlanState::Done);
                 }
-                let due = shared.published_total.load(Ordering::Acquire) * self.everybody();
+                let due = shared.due_total.load(Ordering::Acquire);
                 if shared.delivered() + running.lost < due {
                     let limit_ns = after(running.last_burst_ns, publisher.window_limit);
                     return if now_ns > limit_ns { Next::Ended(PlanState::Stalled) } else { Next::At(limit_ns) };
@@ -117,9 +138,15 @@ impl<D: Dial> Worker<D> {
             } else if now_ns < intended_ns {
                 return Next::At(intended_ns);
             }
-            let slot = Slot(self.receivers + u32::from(burst.publisher));
+            let route = self.route(burst);
+            let slot = route.slot;
+            if self.setup.audience.shape() == Shape::Own && self.conns[slot.0 as usize].state != State::Open {
+                // Its loss is counted where it happened; the others go on.
+                running.plan.next();
+                continue;
+            }
             let blocked = self.conns[slot.0 as usize].state != State::Open || self.owed_bytes(slot) > OWED_BYTES_MAX;
-            if blocked || !self.send_burst(publisher, burst, slot, intended_ns, running.answered) {
+            if blocked || !self.send_burst(publisher, burst, &route, intended_ns, running.answered) {
                 if !std::mem::replace(&mut running.waited, true) {
                     shared.pushed_back.fetch_add(1, Ordering::Relaxed);
                 }
@@ -139,24 +166,25 @@ impl<D: Dial> Worker<D> {
         &mut self,
         publisher: &mut Publisher,
         burst: Burst,
-        slot: Slot,
+        route: &Route,
         intended_ns: u64,
         answered: bool,
     ) -> bool {
         let shared = self.setup.shared.clone();
-        let next = &shared.published[usize::from(burst.publisher)];
+        let (slot, next) = (route.slot, &shared.published[route.lane as usize]);
         let first = next.load(Ordering::Relaxed);
         publisher.bytes.clear();
         for sequence in first..first + burst.messages {
             let head = Head {
                 run: self.setup.run,
-                publisher: burst.publisher,
+                lane: route.lane,
                 sequence,
                 length: publisher.payload_bytes as u32,
                 intended_ns,
                 actual_ns: shared.clock.ns(),
             };
-            let written = publisher.publish.write(&head, &self.setup.padding, answered, &mut publisher.bytes);
+            let written =
+                publisher.publish.write(&head, &route.to, &self.setup.padding, answered, &mut publisher.bytes);
             if let Err(Failure { cause, .. }) = written {
                 shared.refuse(cause);
                 return false;
@@ -171,9 +199,21 @@ impl<D: Dial> Worker<D> {
         }
         // Before the ring is entered, so before anything can come back.
         next.store(first + burst.messages, Ordering::Release);
+        let due = u64::from(burst.messages) * u64::from(self.setup.audience.size(route.destination));
+        shared.due_total.fetch_add(due, Ordering::AcqRel);
         shared.published_total.fetch_add(u64::from(burst.messages), Ordering::AcqRel);
         true
     }
+}
+
+/// The way of one burst.
+struct Route {
+    /// The connection that sends it.
+    slot: Slot,
+    destination: u32,
+    lane: u32,
+    /// What the server calls the destination.
+    to: Box<str>,
 }
 
 /// What follows.

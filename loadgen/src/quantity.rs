@@ -61,6 +61,12 @@ pub fn parse_rate(text: &str) -> Result<f64, String> {
     Ok(rate)
 }
 
+/// Parses `20KiB/s`, `0` into bytes per second.
+pub fn parse_byte_rate(text: &str) -> Result<f64, String> {
+    let amount = text.strip_suffix("/s").unwrap_or(text);
+    parse_bytes(amount).map(|bytes| bytes as f64).map_err(|_| format!("'{text}' is not a rate: write 20KiB/s or 0"))
+}
+
 /// Cuts `12.5ms` into `12.5` and `ms`.
 fn split_unit(text: &str) -> Result<(f64, &str), String> {
     let text = text.trim();

@@ -34,7 +34,9 @@ use crate::procfs::Memory;
 use crate::quantity::{bytes_text, grouped, micros_text};
 use crate::report::environment::RunInfo;
 use crate::report::series::Record;
+use crate::soak::SoakReport;
 use crate::stalled::StalledReport;
+use crate::storm::GuestReport;
 use crate::threshold::{Checked, Threshold};
 use crate::verdict::Verdict;
 use serde::Serialize;
@@ -48,13 +50,13 @@ pub const SCHEMA: &str = "fanfare-loadgen/1";
 pub struct Report {
     /// [`SCHEMA`].
     pub schema: &'static str,
-    /// `connect`, `idle`, `broadcast` or `negotiate`.
+    /// The command, for example `broadcast`.
     pub command: &'static str,
     /// As given.
     pub target: String,
     /// As given.
     pub dialect: String,
-    /// What receivers received over, by its name on the wire.
+    /// What receivers received over, by its name on the wire; `mixed` when not all over the same.
     pub transport: &'static str,
     /// As given.
     pub seed: u64,
@@ -71,6 +73,9 @@ pub struct Report {
     /// What was published and received.
     #[serde(flatten)]
     pub broadcast: Option<BroadcastReport>,
+    /// Each class of receivers apart; empty when they are all alike.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub classes: Vec<ClassReport>,
     /// What was negotiated without connecting.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub negotiate: Option<NegotiateReport>,
@@ -85,6 +90,12 @@ pub struct Report {
     /// Readers that did not read.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stalled: Option<StalledReport>,
+    /// The course of a long run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub soak: Option<SoakReport>,
+    /// Connections that came and went.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub guests: Option<GuestReport>,
     /// What had to be reached.
     pub thresholds: Vec<Checked>,
     /// Whether the figures mean anything.
@@ -157,7 +168,7 @@ pub struct BroadcastReport {
     pub burst: u32,
     /// Measured messages published.
     pub messages: u64,
-    /// messages x connections.
+    /// Deliveries that they make: summed over the messages, the receivers each is for.
     pub expected: u64,
     /// Different messages received, summed over the receivers.
     pub deliveries: u64,
@@ -169,12 +180,17 @@ pub struct BroadcastReport {
     pub out_of_order: u64,
     /// Received, but not as sent.
     pub corrupt: u64,
+    /// Received by somebody it was not for.
+    pub misrouted: u64,
     /// Received later than the deadline.
     pub late: u64,
     /// Well-formed messages that were not ours.
     pub strangers: u64,
     /// Messages that came back to publishers.
     pub publisher_echoes: u64,
+    /// Messages received by connections that come and go, which have no line in the ledger.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub guest_deliveries: Option<u64>,
     /// Long polling only: polls that were answered with something.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub poll_answers: Option<u64>,
@@ -199,6 +215,31 @@ pub struct BroadcastReport {
     pub spread_us: Summary,
 }
 
+/// Receivers that are alike.
+#[derive(Clone, Debug, Serialize)]
+pub struct ClassReport {
+    /// Its name.
+    pub name: String,
+    /// How many.
+    pub connections: u32,
+    /// What they received over.
+    pub transport: &'static str,
+    /// What was spoken.
+    pub dialect: String,
+    /// They have lines in the ledger.
+    pub steady: bool,
+    /// received + missing.
+    pub expected: u64,
+    /// The ledger of the measured period.
+    pub ledger: TallyReport,
+    /// Received later than the deadline.
+    pub late: u64,
+    /// Every delivery, from the planned time.
+    pub latency_us: Summary,
+    /// The last receiver of this class.
+    pub last_receiver_us: Summary,
+}
+
 /// A ledger in the report.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct TallyReport {
@@ -212,18 +253,20 @@ pub struct TallyReport {
     pub out_of_order: u64,
     /// See [`Tally`].
     pub corrupt: u64,
+    /// See [`Tally`].
+    pub misrouted: u64,
 }
 
 impl From<Tally> for TallyReport {
     fn from(tally: Tally) -> Self {
-        let Tally { received, missing, duplicate, out_of_order, corrupt } = tally;
-        Self { received, missing, duplicate, out_of_order, corrupt }
+        let Tally { received, missing, duplicate, out_of_order, corrupt, misrouted } = tally;
+        Self { received, missing, duplicate, out_of_order, corrupt, misrouted }
     }
 }
 
 impl TallyReport {
     fn is_clean(&self) -> bool {
-        self.missing + self.duplicate + self.out_of_order + self.corrupt == 0
+        self.missing + self.duplicate + self.out_of_order + self.corrupt + self.misrouted == 0
     }
 }
 
@@ -322,9 +365,15 @@ impl Report {
             "duplicate" => broadcast?.duplicate as f64,
             "out_of_order" => broadcast?.out_of_order as f64,
             "corrupt" => broadcast?.corrupt as f64,
+            "misrouted" => broadcast?.misrouted as f64,
             "late" => broadcast?.late as f64,
             "deliveries" => broadcast?.deliveries as f64,
             "connected" => f64::from(self.connect.opened),
+            "refused" => self.guests?.refused as f64,
+            "away" => self.guests?.away as f64,
+            "all_back_s" => self.guests?.all_back_s?,
+            "last_p99_ratio" => self.soak.as_ref()?.last_p99_ratio?,
+            "server_private_bytes_per_h" => self.soak.as_ref()?.server_private_bytes_per_h?,
             "cpu_us_per_delivery" => self.server?.cpu_us_per_delivery?,
             "cpu_us_per_connection" => self.server?.cpu_us_per_connection?,
             "bytes_per_connection" => self.server?.bytes_per_connection,
@@ -337,7 +386,7 @@ impl Report {
     pub fn check_thresholds(&mut self, given: &[Threshold]) {
         let mut all = given.to_vec();
         if self.broadcast.is_some() {
-            for metric in ["missing", "duplicate", "out_of_order", "corrupt"] {
+            for metric in ["missing", "duplicate", "out_of_order", "corrupt", "misrouted"] {
                 if !given.iter().any(|threshold| threshold.metric() == metric) {
                     all.extend(Threshold::parse(&format!("{metric}==0")));
                 }
@@ -355,7 +404,9 @@ impl Report {
     /// How the process should end. Missed thresholds first: they are true whatever the generator did.
     pub fn exit(&self) -> Exit {
         let asked = self.negotiate.is_none_or(|negotiate| negotiate.answered == negotiate.requests);
-        let complete = self.broadcast.is_some() || self.connect.failed == 0 && self.connect.lost == 0 && asked;
+        let back = self.guests.is_none_or(|guests| guests.away == 0);
+        let complete =
+            back && (self.broadcast.is_some() || self.connect.failed == 0 && self.connect.lost == 0 && asked);
         if self.thresholds.iter().any(|checked| !checked.met) {
             Exit::ThresholdMissed
         } else if !complete {
@@ -385,15 +436,27 @@ impl Report {
         if let Some(broadcast) = &self.broadcast {
             broadcast.write_summary(out)?;
         }
+        for class in &self.classes {
+            class.write_summary(out)?;
+        }
         self.write_costs(out)?;
         if let Some(stalled) = &self.stalled {
             writeln!(
                 out,
-                "stalled   {} readers | {} unread in their receive queues | {} seen closed",
+                "slow      {} readers | {} messages read, {} corrupt, {} ended | {} unread in their receive queues | {} seen closed",
                 stalled.connections,
+                grouped(stalled.messages_read),
+                stalled.corrupt,
+                stalled.ended,
                 bytes_text(stalled.unread_bytes),
                 stalled.seen_closed
             )?;
+        }
+        if let Some(soak) = &self.soak {
+            soak.write_summary(out)?;
+        }
+        if let Some(guests) = &self.guests {
+            guests.write_summary(out)?;
         }
         for checked in &self.thresholds {
             let value = checked.value.map_or("no such figure in this run".to_owned(), |value| format!("{value}"));
@@ -429,6 +492,7 @@ impl Report {
             ("handshake", phases.handshake),
             ("total", phases.total),
             ("close", phases.close),
+            ("back", phases.back),
         ] {
             if let Some(phase) = phase {
                 writeln!(out, "  {name:<13} {}", line(&phase))?;
@@ -508,11 +572,23 @@ impl NegotiateReport {
     }
 }
 
+impl ClassReport {
+    fn write_summary(&self, out: &mut String) -> std::fmt::Result {
+        let Self { name, connections, transport, dialect, ledger, .. } = self;
+        write!(out, "class     {name} | {} x {dialect} over {transport}", grouped(u64::from(*connections)))?;
+        if !self.steady {
+            return writeln!(out, " | come and go, no ledger");
+        }
+        let received = grouped(ledger.received);
+        writeln!(out, " | {received} received | {} missing | {}", ledger.missing, line(&self.latency_us))
+    }
+}
+
 impl BroadcastReport {
     fn write_summary(&self, out: &mut String) -> std::fmt::Result {
         writeln!(
             out,
-            "delivery  {} messages of {} = {} expected | {} received | {} missing | {} duplicate | {} out of order | {} corrupt | {} late",
+            "delivery  {} messages of {} = {} expected | {} received | {} missing | {} duplicate | {} out of order | {} corrupt | {} misrouted | {} late",
             grouped(self.messages),
             bytes_text(self.payload_bytes as u64),
             grouped(self.expected),
@@ -521,6 +597,7 @@ impl BroadcastReport {
             grouped(self.duplicate),
             grouped(self.out_of_order),
             grouped(self.corrupt),
+            grouped(self.misrouted),
             grouped(self.late)
         )?;
         if let (Some(answers), Some(per_burst)) = (self.poll_answers, self.poll_answers_per_burst) {

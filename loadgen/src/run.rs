@@ -1,23 +1,20 @@
 //! The coordinator: starts the workers, leads them through the stages, samples both sides, makes the report.
 
+use crate::audience::Audience;
 use crate::baseline::{Baseline, settled_sample};
 use crate::broadcast;
-use crate::client::Phases;
 use crate::failure::{Exit, Failure};
-use crate::job::{Job, SLOTS_PER_RING_MAX, Task};
+use crate::job::{Job, Load, SLOTS_PER_RING_MAX, Task};
 use crate::os;
 use crate::payload::{Padding, Random};
-use crate::procfs::{KernelSample, Memory, ProcessSample};
+use crate::procfs::{Memory, ProcessSample};
 use crate::progress::{Progress, connecting};
 use crate::report::environment::RunInfo;
 use crate::report::recorder::{Period, Recorder};
-use crate::report::redact;
-use crate::report::series::Record;
-use crate::report::{
-    ConnectReport, GeneratorReport, KernelReport, NegotiateReport, Report, SCHEMA, ServerReport, Trouble,
-};
+use crate::report::{ConnectReport, NegotiateReport, Report};
 use crate::shared::{Shared, Stage};
-use crate::verdict::{BUSY_RATIO_MAX, Verdict};
+use crate::storm::Storm;
+use crate::verdict::Verdict;
 use crate::wire::Wire;
 use crate::worker::{Setup, Worker, WorkerReport, log_bytes, pool_for};
 use fanfare_engine::buf::Logs;
@@ -70,9 +67,11 @@ pub(crate) struct Run {
     pub(crate) progress: Progress,
     workers: Vec<JoinHandle<Result<WorkerReport, Failure>>>,
     /// Before the first connection.
-    before: Samples,
+    pub(crate) before: Samples,
     /// The bare sockets, open until the end.
-    baseline: Option<Baseline>,
+    pub(crate) baseline: Option<Baseline>,
+    /// Guests, once the measured period has begun.
+    pub(crate) storm: Option<Storm>,
     /// Measured by the task, put into the report when the workers have ended.
     pub(crate) broadcast: Option<broadcast::Measured>,
     /// What the run looks like over time.
@@ -146,8 +145,8 @@ impl Run {
         wait_for_start(&started, setup.job.fleet.workers)?;
         let before = Samples::take(&setup.job)?;
         let Job { server, fleet, output, .. } = &setup.job;
-        let recorder = Recorder::new(output.folder.is_some(), fleet.connections, &server.pids);
-        Ok(Self { setup, progress, workers, before, baseline, broadcast: None, recorder })
+        let recorder = Recorder::new(output.folder.is_some(), fleet.has_guests(), &server.pids);
+        Ok(Self { setup, progress, workers, before, baseline, storm: None, broadcast: None, recorder })
     }
 
     pub(crate) fn shared(&self) -> &Shared {
@@ -183,14 +182,19 @@ impl Run {
                 let kernel = kernel_before.map(|before| self.kernel_report(&before, &spent)).transpose()?;
                 (spent, kernel, Verdict::of_idle(connect.failed + connect.lost))
             }
-            Task::Negotiate { .. } | Task::Broadcast(_) if !all_open => return Err(self.not_all_open(&connect)),
+            Task::Negotiate { .. } | Task::Load(..) if !all_open => return Err(self.not_all_open(&connect)),
             Task::Negotiate { requests } => {
                 let (asked, spent) = self.negotiate(*requests)?;
                 negotiate = Some(asked);
                 connect.lost = self.shared().sum_u32(|worker| &worker.lost);
                 (spent, None, Verdict::of_closed_loop(spent.busy_ratio, spent.waiting_ratio))
             }
-            Task::Broadcast(load) => {
+            Task::Load(_, load) if setup.job.fleet.steady() == 0 => {
+                let spent = self.watch_guests(load)?;
+                connect.lost = self.shared().sum_u32(|worker| &worker.lost);
+                (spent, None, Verdict::of_closed_loop(spent.busy_ratio, spent.waiting_ratio))
+            }
+            Task::Load(_, load) => {
                 let measured = broadcast::lead(self, load)?;
                 let (spent, verdict) = (measured.spent, Verdict::default());
                 self.broadcast = Some(measured);
@@ -199,7 +203,52 @@ impl Run {
         };
         let mut report = self.report(connect, cost, spent, kernel, verdict);
         report.negotiate = negotiate;
+        report.guests = self.storm.as_ref().map(|storm| storm.report(self.shared()));
         Ok(report)
+    }
+
+    /// The measured period of a fleet of guests: nobody is left to whom a message could be owed, so there is no load.
+    fn watch_guests(&mut self, load: &Load) -> Result<Spent, Failure> {
+        let before = Samples::take(&self.setup.job)?;
+        self.begin(Period::Measured);
+        self.shared().set_stage(Stage::Measured);
+        self.begin_storm();
+        let until = Instant::now() + Duration::from_nanos(load.plan.duration_ns());
+        self.wait(|_| (Instant::now() >= until, 0.0, "guests come and go".to_owned()))?;
+        self.await_guests()?;
+        let after = Samples::take(&self.setup.job)?;
+        Ok(self.spent(&before, &after))
+    }
+
+    /// From now on guests are watched, and cut at their time.
+    pub(crate) fn begin_storm(&mut self) {
+        let job = &self.setup.job;
+        let guests = job.fleet.connections - job.fleet.steady();
+        let all = job.fleet.connections + job.publishers();
+        self.storm = (guests > 0).then(|| Storm::new(job.visits.cuts.clone(), guests, all));
+    }
+
+    /// Waits for cuts to come and for guests that are away, as long as the job says.
+    pub(crate) fn await_guests(&mut self) -> Result<(), Failure> {
+        if self.storm.is_none() || self.setup.job.visits.cuts.is_empty() {
+            return Ok(());
+        }
+        let last_cut = self.setup.job.visits.cuts.iter().max().copied().unwrap_or_default();
+        let until = Instant::now() + last_cut + self.setup.job.visits.patience;
+        self.begin(Period::Return);
+        loop {
+            self.check_workers()?;
+            let shared = self.setup.shared.clone();
+            self.recorder.look(&shared);
+            if self.storm.as_mut().is_none_or(|storm| storm.look(&shared)) || Instant::now() > until {
+                return Ok(());
+            }
+            if self.progress.is_due() {
+                let open = shared.sum_u32(|worker| &worker.open);
+                self.progress.show(1.0, &format!("waiting for guests, {open} connections open"));
+            }
+            std::thread::sleep(LOOK);
+        }
     }
 
     /// Has all sockets ask until `requests` are answered, or nothing is answered any more.
@@ -242,8 +291,7 @@ impl Run {
     fn connect(&mut self) -> Result<ConnectReport, Failure> {
         self.begin(Period::Connect);
         let job = &self.setup.job;
-        let publishers = job.task.load().map_or(0, |load| u32::from(load.publishers));
-        let all = job.fleet.connections + publishers;
+        let all = job.fleet.connections + job.publishers();
         let started = Instant::now();
         self.shared().set_stage(Stage::Hold);
         // Every connection has its own time-out, so this ends.
@@ -309,6 +357,9 @@ impl Run {
             }
             self.recorder.look(&self.setup.shared);
             self.check_workers()?;
+            if let Some(storm) = &mut self.storm {
+                storm.look(&self.setup.shared);
+            }
             std::thread::sleep(LOOK);
         }
     }
@@ -371,116 +422,6 @@ impl Run {
             server_memory: to.server.as_ref().map(|sample| sample.memory).unwrap_or_default(),
         }
     }
-
-    fn judge_connect(&self, cost: &Spent) -> Verdict {
-        let mut verdict = Verdict::default();
-        if cost.wanting_ratio.max(cost.busy_ratio) > BUSY_RATIO_MAX {
-            let text = format!(
-                "the generator ran {:.0} % and waited for a CPU {:.0} % of the time while connecting",
-                cost.busy_ratio * 100.0,
-                cost.waiting_ratio * 100.0
-            );
-            if self.setup.job.fleet.connect_rate.is_some() {
-                verdict.reasons.push(format!("{text}: use more --cores or a lower --connect-rate"));
-            } else {
-                verdict.notes.push(format!("{text}: rate and phases are its own; CPU per connection is the server's"));
-            }
-        }
-        verdict.valid = verdict.reasons.is_empty();
-        verdict
-    }
-
-    /// Private memory of the server now, against before the first connection, per connection.
-    fn server_growth(&self, memory: &Memory) -> f64 {
-        let before = self.before.server.as_ref().map_or(0, |sample| sample.memory.private_bytes);
-        (memory.private_bytes as f64 - before as f64) / f64::from(self.setup.job.fleet.connections)
-    }
-
-    fn kernel_report(&self, before: &KernelSample, spent: &Spent) -> Result<KernelReport, Failure> {
-        let connections = f64::from(self.setup.job.fleet.connections);
-        let both = settled_sample()?.since(before) as f64 / connections;
-        let baseline = self.baseline.as_ref().map(|baseline| baseline.report);
-        let server = baseline.map(|bare| both - bare.generator_end_bytes);
-        let ratio = baseline
-            .zip(server)
-            .filter(|_| spent.server_cpu_s.is_some())
-            .map(|(bare, server)| (server + self.server_growth(&spent.server_memory)) / bare.bare_socket_bytes);
-        Ok(KernelReport {
-            bytes_per_connection_both_ends: both,
-            bytes_per_connection_server: server,
-            ratio_to_bare_socket: ratio,
-            baseline,
-        })
-    }
-
-    fn report(
-        &self,
-        connect: ConnectReport,
-        cost: Spent,
-        spent: Spent,
-        kernel: Option<KernelReport>,
-        verdict: Verdict,
-    ) -> Report {
-        let job = &self.setup.job;
-        let opened = f64::from(connect.opened.max(1));
-        let server = spent.server_cpu_s.map(|cpu_s| ServerReport {
-            cpu_s,
-            cores: cpu_s / spent.wall_s,
-            waiting_ratio: spent.server_waiting_ratio,
-            cpu_us_per_delivery: None,
-            cpu_us_per_connection: cost.server_cpu_s.map(|cpu_s| cpu_s * 1e6 / opened),
-            memory: spent.server_memory,
-            bytes_per_connection: self.server_growth(&spent.server_memory),
-        });
-        let own_now = ProcessSample::take(&[std::process::id()]).unwrap_or_default().memory.private_bytes;
-        let own_before = self.before.own.memory.private_bytes;
-        let generator = GeneratorReport {
-            workers: job.fleet.workers,
-            cores: job.fleet.cores.clone(),
-            cpu_s: spent.own_cpu_s,
-            busy_ratio: spent.busy_ratio,
-            waiting_ratio: spent.waiting_ratio,
-            bytes_per_connection: own_now.saturating_sub(own_before) as f64 / f64::from(job.fleet.connections),
-            ..GeneratorReport::default()
-        };
-        Report {
-            schema: SCHEMA,
-            command: job.task.name(),
-            target: redact::target(&job.server.target),
-            dialect: job.server.dialect.to_string(),
-            transport: job.server.transport.name(),
-            seed: job.seed,
-            connections: job.fleet.connections,
-            run: None,
-            record: Record::default(),
-            connect,
-            broadcast: None,
-            negotiate: None,
-            server,
-            kernel,
-            generator,
-            stalled: None,
-            thresholds: Vec::new(),
-            verdict,
-        }
-    }
-
-    /// Adds what only the ended workers know.
-    fn complete(&mut self, report: &mut Report, workers: &[WorkerReport]) {
-        let mut phases = Phases::default();
-        for worker in workers {
-            phases.add(&worker.phases);
-            report.generator.ring_enters += worker.io.enters;
-            report.generator.ring_recvs += worker.io.recvs;
-        }
-        report.connect.phases_us = phases.summary();
-        let troubles = self.shared().troubles();
-        report.record.samples = self.recorder.finish(&self.setup.shared);
-        report.connect.troubles = troubles.into_iter().map(|(what, count)| Trouble { what, count }).collect();
-        if let Some(measured) = self.broadcast.take() {
-            measured.complete(self.shared(), &self.setup.job, workers, report);
-        }
-    }
 }
 
 fn not_started(cause: String) -> Failure {
@@ -489,18 +430,39 @@ fn not_started(cause: String) -> Failure {
 
 fn setup(job: Job) -> Result<Setup, Failure> {
     let seed = job.seed;
-    let publishers = job.task.load().map_or(0, |load| load.publishers);
     let payload_bytes = job.task.load().map_or(0, |load| load.payload_bytes);
     // Two runs against one server must not take each other's messages for their own, whatever their seeds.
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     let run = Random::new(seed ^ now.as_nanos() as u64 ^ u64::from(std::process::id()) << 32).next_u64() as u32;
     let logs = Logs::new(job.fleet.workers as u8, log_bytes(&job))
         .map_err(|error| not_started(format!("no memory for what is to be sent: {error}")))?;
+    let mut dialects = vec![job.server.dialect];
+    let mut voice = |dialect| {
+        dialects.iter().position(|&known| known == dialect).unwrap_or_else(|| {
+            dialects.push(dialect);
+            dialects.len() - 1
+        }) as u8
+    };
+    let mut voice_of_class: Vec<u8> = job.fleet.classes.iter().map(|class| voice(class.dialect)).collect();
+    voice_of_class.push(0);
+    let all_alike = job.fleet.classes.len() == 1;
+    let classes = if all_alike { Vec::new() } else { job.fleet.classes_by_receiver() };
+    let steady: Vec<bool> = (0..job.fleet.connections as usize)
+        .map(|receiver| job.fleet.classes[usize::from(classes.get(receiver).copied().unwrap_or(0))].is_steady())
+        .collect();
+    // Without a load nobody expects anything, and there are no lanes.
+    let audience = match job.task.load() {
+        Some(load) => Audience::new(load.shape, if load.is_own() { 1 } else { load.publishers }, &steady, seed),
+        None => Audience::nothing(),
+    };
     Ok(Setup {
-        wire: Wire::new(&job.server, seed),
+        wires: dialects.into_iter().map(|dialect| Wire::new(&job.server, dialect, seed)).collect(),
+        voice_of_class,
+        classes,
         run,
         padding: Arc::new(Padding::new(seed, payload_bytes)),
-        shared: Arc::new(Shared::new(job.fleet.workers, publishers)),
+        shared: Arc::new(Shared::new(job.fleet.workers, audience.lanes())),
+        audience,
         logs,
         job,
     })

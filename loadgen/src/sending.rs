@@ -2,7 +2,8 @@
 
 use crate::client::State;
 use crate::outgoing::Outbox;
-use crate::worker::{Worker, tag};
+use crate::phrases::tag;
+use crate::worker::Worker;
 use fanfare_engine::buf::Extent;
 use fanfare_engine::io::{Dial, Errno, Slot, Tag};
 
@@ -105,14 +106,15 @@ impl<D: Dial> Worker<D> {
             self.outgoing.sent(outbox, bytes);
             return bytes < outbox.given;
         }
+        let phrases = &self.voice(slot).phrases;
         let phrase = match tag {
-            tag::UPGRADE => Some(self.phrases.upgrade),
-            tag::NEGOTIATE => Some(self.phrases.negotiate),
-            tag::HANDSHAKE => self.phrases.handshake,
-            tag::PING => self.phrases.ping,
-            tag::HELLO => Some(self.phrases.hello),
+            tag::UPGRADE => Some(phrases.upgrade),
+            tag::NEGOTIATE => Some(phrases.negotiate),
+            tag::HANDSHAKE => phrases.handshake,
+            tag::PING => phrases.ping,
+            tag::HELLO => Some(phrases.hello),
             tag::POLL => self.sessions.get(slot.0 as usize).map(|session| session.poll),
-            _ => Some(self.phrases.close),
+            _ => Some(phrases.close),
         };
         let Some(mut rest) = phrase else { return false };
         if bytes >= rest.len {

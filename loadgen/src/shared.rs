@@ -47,6 +47,23 @@ impl Stage {
     }
 }
 
+/// What one worker's guests did.
+#[derive(Debug, Default)]
+pub struct GuestCounters {
+    /// Lives that ended with a farewell.
+    pub lives: AtomicU64,
+    /// Cut.
+    pub cut: AtomicU64,
+    /// Ended by the server.
+    pub dropped: AtomicU64,
+    /// Open again.
+    pub returned: AtomicU64,
+    /// Attempts to come back that failed.
+    pub refused: AtomicU64,
+    /// Guests that do not try any more.
+    pub gave_up: AtomicU64,
+}
+
 /// One worker's figures, on cache lines of their own. Written by the worker only.
 #[derive(Debug, Default)]
 #[repr(align(128))]
@@ -63,10 +80,14 @@ pub struct Counters {
     pub failed: AtomicU32,
     /// Connections that were open and are not any more.
     pub lost: AtomicU32,
-    /// Different messages received by receivers, summed over them.
+    /// Different messages received by receivers with a ledger line, summed over them.
     pub delivered: AtomicU64,
+    /// Messages received by receivers without one.
+    pub guests: AtomicU64,
     /// Messages that came back to publishers.
     pub echoes: AtomicU64,
+    /// What guests did.
+    pub guest: GuestCounters,
     /// Bytes received.
     pub bytes: AtomicU64,
     /// Polls of receivers that were answered with something.
@@ -99,6 +120,20 @@ pub enum PlanState {
     Stalled = 3,
 }
 
+impl PlanState {
+    fn from_u8(value: u8) -> Self {
+        [Self::None, Self::Running, Self::Done, Self::Stalled][usize::from(value.min(3))]
+    }
+}
+
+/// One worker's plan.
+#[derive(Debug, Default)]
+struct PlanBox {
+    plan: Mutex<Option<(Plan, bool)>>,
+    state: AtomicU8,
+    waiting: AtomicBool,
+}
+
 /// The whole board.
 #[derive(Debug)]
 pub struct Shared {
@@ -107,15 +142,20 @@ pub struct Shared {
     stage: AtomicU8,
     /// By worker.
     pub counters: Box<[Counters]>,
-    /// Next sequence, by publisher.
+    /// Next sequence, by lane.
     pub published: Box<[AtomicU32]>,
     /// Messages published, all publishers together.
     pub published_total: AtomicU64,
+    /// Deliveries that they make, receivers with a ledger line only.
+    pub due_total: AtomicU64,
     /// Publishers' bursts that had to wait because the server did not take more.
     pub pushed_back: AtomicU64,
-    plan: Mutex<Option<(Plan, bool)>>,
-    plan_state: AtomicU8,
-    plan_waiting: AtomicBool,
+    /// By worker.
+    plans: Box<[PlanBox]>,
+    /// What receivers are called by the server, where it is asked.
+    names: Mutex<Vec<Box<str>>>,
+    /// How often guests were to be cut.
+    cuts: AtomicU32,
     /// First sequences of the measured period.
     base: Mutex<Vec<u32>>,
     /// Finished tracks, by worker, for the coordinator.
@@ -133,19 +173,20 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Shared {
-    /// For `workers` workers and `publishers` publishers.
-    pub fn new(workers: u32, publishers: u16) -> Self {
+    /// For `workers` workers and `lanes` lanes.
+    pub fn new(workers: u32, lanes: u32) -> Self {
         Self {
             clock: Clock::start(),
             stage: AtomicU8::new(Stage::Ready as u8),
             counters: (0..workers).map(|_| Counters::default()).collect(),
-            published: (0..publishers).map(|_| AtomicU32::new(0)).collect(),
+            published: (0..lanes).map(|_| AtomicU32::new(0)).collect(),
             published_total: AtomicU64::new(0),
+            due_total: AtomicU64::new(0),
             pushed_back: AtomicU64::new(0),
-            plan: Mutex::new(None),
-            plan_state: AtomicU8::new(PlanState::None as u8),
-            plan_waiting: AtomicBool::new(false),
-            base: Mutex::new(vec![u32::MAX; usize::from(publishers)]),
+            plans: (0..workers).map(|_| PlanBox::default()).collect(),
+            names: Mutex::default(),
+            cuts: AtomicU32::new(0),
+            base: Mutex::new(vec![u32::MAX; lanes as usize]),
             tracks: (0..workers).map(|_| Mutex::default()).collect(),
             refused: Mutex::new(None),
             troubles: Mutex::new(BTreeMap::new()),
@@ -179,35 +220,64 @@ impl Shared {
         lock(&self.base).clone()
     }
 
-    /// Hands the publishing worker a plan. `answered`: ask the server to answer each publish.
-    pub fn hand_out(&self, plan: Plan, answered: bool) {
-        *lock(&self.plan) = Some((plan, answered));
-        self.plan_state.store(PlanState::Running as u8, Ordering::Release);
-        self.plan_waiting.store(true, Ordering::Release);
+    /// Hands workers their plans. `answered`: ask the server to answer each publish.
+    pub fn hand_out(&self, plans: impl IntoIterator<Item = (u32, Plan)>, answered: bool) {
+        self.plans.iter().for_each(|place| place.state.store(PlanState::None as u8, Ordering::Release));
+        for (worker, plan) in plans {
+            let place = &self.plans[worker as usize];
+            *lock(&place.plan) = Some((plan, answered));
+            place.state.store(PlanState::Running as u8, Ordering::Release);
+            place.waiting.store(true, Ordering::Release);
+        }
     }
 
-    /// The publishing worker looks for a new plan.
-    pub fn take_plan(&self) -> Option<(Plan, bool)> {
-        if !self.plan_waiting.load(Ordering::Acquire) {
+    /// A publishing worker looks for a new plan.
+    pub fn take_plan(&self, worker: u32) -> Option<(Plan, bool)> {
+        let place = &self.plans[worker as usize];
+        if !place.waiting.load(Ordering::Acquire) {
             return None;
         }
-        self.plan_waiting.store(false, Ordering::Release);
-        lock(&self.plan).take()
+        place.waiting.store(false, Ordering::Release);
+        lock(&place.plan).take()
     }
 
-    /// How the plan stands.
+    /// How the plans stand: running while one is, stalled when one was given up.
     pub fn plan_state(&self) -> PlanState {
-        match self.plan_state.load(Ordering::Acquire) {
-            0 => PlanState::None,
-            1 => PlanState::Running,
-            2 => PlanState::Done,
-            _ => PlanState::Stalled,
-        }
+        let states = || self.plans.iter().map(|place| PlanState::from_u8(place.state.load(Ordering::Acquire)));
+        let any = |wanted| states().any(|state| state == wanted);
+        [PlanState::Running, PlanState::Stalled, PlanState::Done]
+            .into_iter()
+            .find(|&state| any(state))
+            .unwrap_or(PlanState::None)
     }
 
-    /// The publishing worker reports an end.
-    pub fn end_plan(&self, state: PlanState) {
-        self.plan_state.store(state as u8, Ordering::Release);
+    /// A publishing worker reports an end.
+    pub fn end_plan(&self, worker: u32, state: PlanState) {
+        self.plans[worker as usize].state.store(state as u8, Ordering::Release);
+    }
+
+    /// Has all guests that wait for it cut.
+    pub fn cut(&self) {
+        self.cuts.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// How often that was asked for.
+    pub fn cuts(&self) -> u32 {
+        self.cuts.load(Ordering::Acquire)
+    }
+
+    /// The server calls a receiver so.
+    pub fn set_name(&self, receiver: u32, name: &str) {
+        let mut names = lock(&self.names);
+        if names.len() <= receiver as usize {
+            names.resize(receiver as usize + 1, Box::default());
+        }
+        names[receiver as usize] = name.into();
+    }
+
+    /// What the server calls a receiver.
+    pub fn name(&self, receiver: u32) -> Option<Box<str>> {
+        lock(&self.names).get(receiver as usize).filter(|name| !name.is_empty()).cloned()
     }
 
     /// Sum of a counter over the workers.
@@ -267,19 +337,20 @@ impl Shared {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::{Pace, PlanOptions, Until};
+    use crate::plan::{Order, Pace, PlanOptions, Until};
 
     #[test]
     fn a_plan_is_taken_once() {
         let shared = Shared::new(1, 1);
-        assert!(shared.take_plan().is_none());
+        assert!(shared.take_plan(0).is_none());
         let until = Until::Messages(1);
-        let plan = Plan::new(PlanOptions { pace: Pace::Window, burst: 1, publishers: 1, until, seed: 1 });
-        shared.hand_out(plan, true);
+        let (destinations, order) = (1, Order::Random);
+        let options = PlanOptions { pace: Pace::Window, burst: 1, publishers: 1, destinations, order, until, seed: 1 };
+        shared.hand_out([(0, Plan::new(options))], true);
         assert_eq!(shared.plan_state(), PlanState::Running);
-        assert!(shared.take_plan().is_some_and(|(_, answered)| answered));
-        assert!(shared.take_plan().is_none());
-        shared.end_plan(PlanState::Done);
+        assert!(shared.take_plan(0).is_some_and(|(_, answered)| answered));
+        assert!(shared.take_plan(0).is_none());
+        shared.end_plan(0, PlanState::Done);
         assert_eq!(shared.plan_state(), PlanState::Done);
     }
 

@@ -1,7 +1,8 @@
-//! Readers that do not read: ordinary sockets that shake hands and then leave everything in the kernel.
+//! Readers that do not read, or too slowly: ordinary sockets that shake hands and then leave most of it in the kernel.
 //!
 //! They are kept apart from the fleet: they have no line in the ledger, and they need a receive buffer size of their
-//! own, which must be set before the connection is made.
+//! own, which must be set before the connection is made. One thread reads for those that read a little, and pings for
+//! all of them, as a client does whose reader hangs.
 
 use crate::failure::Failure;
 use crate::job::{Job, Stalled};
@@ -15,14 +16,36 @@ use fanfare_protocol::ws::handshake::check_upgrade_response;
 use rustix::event::{PollFd, PollFlags};
 use rustix::net::{AddressFamily, SocketType};
 use serde::Serialize;
-use std::io::{Read, Write};
+use std::io::{Read as _, Write};
 use std::net::TcpStream;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+/// How often the thread looks at them: what is read at a time is a fiftieth of what is read in a second.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// Between two hub Pings (spec 6.1).
+const PING_INTERVAL: Duration = Duration::from_secs(15);
 
 /// The stalled readers of a run.
 #[derive(Debug)]
 pub(crate) struct StalledReaders {
+    /// With the thread while it runs.
     sockets: Vec<TcpStream>,
     receive_buffer_bytes: Option<usize>,
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<(Vec<TcpStream>, Read)>>,
+}
+
+/// What the thread has read.
+#[derive(Clone, Copy, Debug, Default)]
+struct Read {
+    bytes: u64,
+    messages: u64,
+    corrupt: u64,
+    ended: u32,
 }
 
 /// What became of them.
@@ -37,6 +60,14 @@ pub struct StalledReport {
     pub unread_bytes: u64,
     /// Bytes published to each by the end, payload only.
     pub published_payload_bytes: u64,
+    /// Bytes read, all together.
+    pub bytes_read: u64,
+    /// Messages in them, as sent.
+    pub messages_read: u64,
+    /// Messages in them that were not as sent.
+    pub corrupt: u64,
+    /// Ended by the server in a way that reading showed.
+    pub ended: u32,
     /// What was asked for with `--stalled-rcvbuf`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub receive_buffer_bytes: Option<u64>,
@@ -56,12 +87,40 @@ impl StalledReaders {
             })?;
             sockets.push(socket);
         }
-        Ok(Self { sockets, receive_buffer_bytes: stalled.receive_buffer_bytes })
+        let stop = Arc::new(AtomicBool::new(false));
+        let slow = Slow {
+            reader: Reader::new(
+                setup.job.server.dialect,
+                setup.job.task.load().map(|load| &load.via),
+                setup.run,
+                setup.job.task.load().map_or(0, |load| load.payload_bytes),
+                setup.padding.clone(),
+            ),
+            ping: if setup.job.fleet.pings { setup.wire().ping() } else { Vec::new() },
+            bytes_per_look: (stalled.read_bytes_per_s * LOOK.as_secs_f64()).ceil() as usize,
+            sockets,
+            read: Read::default(),
+        };
+        let stopped = stop.clone();
+        let thread = std::thread::Builder::new().name("slow-readers".to_owned());
+        let thread = thread.spawn(move || slow.run(&stopped)).map_err(|error| {
+            Failure::failed(format!("no thread for slow readers: {error}"), "--stalled", "use fewer threads")
+        })?;
+        let receive_buffer_bytes = stalled.receive_buffer_bytes;
+        Ok(Self { sockets: Vec::new(), receive_buffer_bytes, stop, thread: Some(thread) })
     }
 
-    /// Looks at them without reading.
-    pub(crate) fn report(&self, published_payload_bytes: u64) -> StalledReport {
+    /// Stops reading, and tells what became of them.
+    pub(crate) fn report(mut self, published_payload_bytes: u64) -> StalledReport {
+        self.stop.store(true, Ordering::Release);
+        // A thread that panicked has read nothing that could be told.
+        let (sockets, read) = self.thread.take().and_then(|thread| thread.join().ok()).unwrap_or_default();
+        self.sockets = sockets;
         let mut report = StalledReport {
+            bytes_read: read.bytes,
+            messages_read: read.messages,
+            corrupt: read.corrupt,
+            ended: read.ended,
             connections: self.sockets.len() as u32,
             published_payload_bytes,
             receive_buffer_bytes: self.receive_buffer_bytes.map(|bytes| bytes as u64),
@@ -72,6 +131,81 @@ impl StalledReaders {
             report.seen_closed += u32::from(is_closed(socket));
         }
         report
+    }
+}
+
+impl Drop for StalledReaders {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Release);
+    }
+}
+
+/// What the thread works with.
+struct Slow {
+    reader: Reader,
+    /// Empty: nobody pings.
+    ping: Vec<u8>,
+    bytes_per_look: usize,
+    sockets: Vec<TcpStream>,
+    read: Read,
+}
+
+impl Slow {
+    /// Reads a little from each at every look, until it is told to stop.
+    fn run(mut self, stop: &AtomicBool) -> (Vec<TcpStream>, Read) {
+        let mut carries: Vec<Option<Carry>> =
+            self.sockets.iter().map(|_| Some(Carry::new(Framing::frames(), false))).collect();
+        let mut buffer = vec![0; self.bytes_per_look];
+        let mut pinged = Instant::now();
+        self.sockets.iter().for_each(|socket| {
+            // One that would block is read as far as it blocks: late, but not wrong.
+            let _ = socket.set_nonblocking(true);
+        });
+        while !stop.load(Ordering::Acquire) {
+            if !self.ping.is_empty() && pinged.elapsed() >= PING_INTERVAL {
+                pinged = Instant::now();
+                for socket in &self.sockets {
+                    // A server that takes no more from it will end it, which is what is looked for.
+                    let _ = (&mut &*socket).write_all(&self.ping);
+                }
+            }
+            if !buffer.is_empty() {
+                for at in 0..self.sockets.len() {
+                    self.read_some(at, &mut carries[at], &mut buffer);
+                }
+            }
+            std::thread::sleep(LOOK);
+        }
+        (self.sockets, self.read)
+    }
+
+    /// `carry` is `None` once the connection has ended.
+    fn read_some(&mut self, at: usize, carry: &mut Option<Carry>, buffer: &mut [u8]) {
+        let Some(open) = carry else { return };
+        let bytes = match (&mut &self.sockets[at]).read(buffer) {
+            Ok(0) => 0,
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return,
+            Err(_) => 0,
+        };
+        let mut over = bytes == 0;
+        let mut events = Vec::new();
+        self.read.bytes += bytes as u64;
+        self.reader.read(open, &mut buffer[..bytes], &mut events);
+        for event in events {
+            match event {
+                Event::Delivery(_) => self.read.messages += 1,
+                Event::Corrupt(_) => self.read.corrupt += 1,
+                Event::Other(other) => {
+                    over |= matches!(*other, Other::Close(_) | Other::HubClose(_) | Other::Broken(_))
+                }
+                Event::Answered(_) => {}
+            }
+        }
+        if over {
+            self.read.ended += 1;
+            *carry = None;
+        }
     }
 }
 
@@ -119,7 +253,7 @@ fn read_more(stream: &mut TcpStream, into: &mut Vec<u8>) -> std::io::Result<()> 
 fn open(setup: &Setup, receive_buffer_bytes: Option<usize>) -> std::io::Result<TcpStream> {
     let token = if setup.job.server.negotiate { Some(negotiate(setup)?) } else { None };
     let mut stream = connect(&setup.job, receive_buffer_bytes)?;
-    stream.write_all(&setup.wire.upgrade(token.as_deref()))?;
+    stream.write_all(&setup.wire().upgrade(token.as_deref(), ""))?;
     let mut answer = Vec::new();
     let head_bytes = loop {
         read_more(&mut stream, &mut answer)?;
@@ -127,14 +261,14 @@ fn open(setup: &Setup, receive_buffer_bytes: Option<usize>) -> std::io::Result<T
             Ok(Progress::NeedMore) => {}
             Ok(Progress::Done(head, head_bytes)) => {
                 let status = head.status();
-                check_upgrade_response(&head, &setup.wire.key)
+                check_upgrade_response(&head, &setup.wire().key)
                     .map_err(|error| other(format!("upgrade answered with {status} ({error})")))?;
                 break head_bytes;
             }
             Err(error) => return Err(other(format!("upgrade: {error}"))),
         }
     };
-    let handshake = setup.wire.handshake();
+    let handshake = setup.wire().handshake();
     if !handshake.is_empty() {
         stream.write_all(&handshake)?;
         shake_hands(setup, &mut stream, answer.split_off(head_bytes))?;
@@ -166,7 +300,7 @@ fn shake_hands(setup: &Setup, stream: &mut TcpStream, mut bytes: Vec<u8>) -> std
 
 fn negotiate(setup: &Setup) -> std::io::Result<String> {
     let mut stream = connect(&setup.job, None)?;
-    stream.write_all(&setup.wire.negotiate())?;
+    stream.write_all(&setup.wire().negotiate(""))?;
     let mut answer = Vec::new();
     loop {
         read_more(&mut stream, &mut answer)?;

@@ -10,10 +10,12 @@ use crate::answers::Answered;
 use crate::client::{Mid, State};
 use crate::events::EventStream;
 use crate::opening::LOG_FULL;
+use crate::phrases::tag;
 use crate::posting::Errand;
 use crate::reader::{Carry, Framing};
 use crate::shared::add;
-use crate::worker::{Worker, tag};
+use crate::wire::About;
+use crate::worker::Worker;
 use fanfare_engine::buf::Extent;
 use fanfare_engine::io::{Dial, Slot};
 use fanfare_protocol::cursor::Progress;
@@ -37,13 +39,16 @@ impl<D: Dial> Worker<D> {
         let index = slot.0 as usize;
         self.sessions[index].token = token.into();
         if self.transport(slot) == Transport::ServerSentEvents {
-            let request = self.setup.wire.events(token);
+            let query = self.query_of(slot);
+            let request = self.voice(slot).wire.events(About { token, query: &query });
             if !self.say_own(slot, &request) {
                 self.break_off(slot, LOG_FULL.to_owned());
             }
             return;
         }
-        match self.outgoing.keep(&self.setup.wire.poll(token)) {
+        let query = self.query_of(slot);
+        let request = self.voice(slot).wire.poll(About { token, query: &query });
+        match self.outgoing.keep(&request) {
             Ok(poll) => self.sessions[index].poll = poll,
             Err(_) => return self.break_off(slot, LOG_FULL.to_owned()),
         }

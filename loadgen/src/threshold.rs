@@ -42,14 +42,20 @@ pub const DISTRIBUTIONS: [&str; 7] = ["from_intended", "from_actual", "first", "
 pub const POINTS: [&str; 6] = ["p50", "p90", "p99", "p99_9", "max", "mean"];
 
 /// Plain figures that a threshold may name.
-pub const FIGURES: [&str; 10] = [
+pub const FIGURES: [&str; 16] = [
     "missing",
     "duplicate",
     "out_of_order",
     "corrupt",
+    "misrouted",
     "late",
     "deliveries",
     "connected",
+    "refused",
+    "away",
+    "all_back_s",
+    "last_p99_ratio",
+    "server_private_bytes_per_h",
     "cpu_us_per_delivery",
     "cpu_us_per_connection",
     "bytes_per_connection",

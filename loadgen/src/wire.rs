@@ -2,7 +2,7 @@
 //! so it is written once.
 
 use crate::failure::Failure;
-use crate::job::{Dialect, Server, Via};
+use crate::job::{Argument, Dialect, Entry, Server, Via};
 use crate::payload::{Head, Padding, Random};
 use crate::posting::Errand;
 use crate::target::Url;
@@ -31,7 +31,7 @@ impl Dialect {
     }
 }
 
-/// Writes all we ever say to one server.
+/// Writes all we ever say to one server in one dialect.
 #[derive(Clone, Debug)]
 pub struct Wire {
     dialect: Dialect,
@@ -43,39 +43,45 @@ pub struct Wire {
 
 impl Wire {
     /// For one run.
-    pub fn new(server: &Server, seed: u64) -> Self {
+    pub fn new(server: &Server, dialect: Dialect, seed: u64) -> Self {
         let mut random = Random::new(seed ^ 0x006b_6579);
         let mut nonce = [0; 16];
         nonce[..8].copy_from_slice(&random.next_u64().to_le_bytes());
         nonce[8..].copy_from_slice(&random.next_u64().to_le_bytes());
         let key = handshake::encode_key(nonce);
-        Self { dialect: server.dialect, url: server.url.clone(), headers: server.headers.clone(), key }
+        Self { dialect, url: server.url.clone(), headers: server.headers.clone(), key }
     }
 
     fn headers(&self) -> Vec<(&str, &str)> {
         self.headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect()
     }
 
-    /// The upgrade request; `token` is the connection token when negotiated.
-    pub fn upgrade(&self, token: Option<&str>) -> Vec<u8> {
-        let target = self.url.request_target(&token.map(|id| format!("id={id}")).unwrap_or_default());
+    /// What is spoken.
+    pub fn dialect(&self) -> Dialect {
+        self.dialect
+    }
+
+    /// The upgrade request; `token` is the connection token when negotiated. `query` is one connection's own, or empty.
+    pub fn upgrade(&self, token: Option<&str>, query: &str) -> Vec<u8> {
+        let id = token.map(|id| format!("id={id}")).unwrap_or_default();
+        let target = self.url.request_target(&both(&id, query));
         let mut out = Vec::new();
         handshake::write_upgrade_request(&mut out, &target, &self.url.authority, &self.key, &self.headers());
         out
     }
 
     /// `POST .../negotiate` on a connection of its own.
-    pub fn negotiate(&self) -> Vec<u8> {
+    pub fn negotiate(&self, query: &str) -> Vec<u8> {
         let mut headers = vec![("Host", self.url.authority.as_str()), ("X-Requested-With", "XMLHttpRequest")];
         headers.extend(self.headers());
         let mut out = Vec::new();
-        request::write(&mut out, "POST", &self.url.negotiate_target(), &headers, b"");
+        request::write(&mut out, "POST", &both_targets(self.url.negotiate_target(), query), &headers, b"");
         out
     }
 
     /// A request that belongs to the connection of `token`.
-    fn of_token(&self, method: &str, token: &str, headers: &[(&str, &str)], body: &[u8]) -> Vec<u8> {
-        let target = self.url.request_target(&format!("id={token}"));
+    fn of_token(&self, method: &str, about: About<'_>, headers: &[(&str, &str)], body: &[u8]) -> Vec<u8> {
+        let target = self.url.request_target(&both(&format!("id={}", about.token), about.query));
         let mut all = vec![("Host", self.url.authority.as_str())];
         all.extend(headers);
         all.extend(self.headers());
@@ -85,30 +91,71 @@ impl Wire {
     }
 
     /// The request for server-sent events, as a browser's EventSource asks.
-    pub fn events(&self, token: &str) -> Vec<u8> {
-        self.of_token("GET", token, &[("Accept", "text/event-stream"), ("Cache-Control", "no-cache")], b"")
+    pub fn events(&self, about: About<'_>) -> Vec<u8> {
+        self.of_token("GET", about, &[("Accept", "text/event-stream"), ("Cache-Control", "no-cache")], b"")
     }
 
     /// One poll.
-    pub fn poll(&self, token: &str) -> Vec<u8> {
-        self.of_token("GET", token, &[("X-Requested-With", "XMLHttpRequest")], b"")
+    pub fn poll(&self, about: About<'_>) -> Vec<u8> {
+        self.of_token("GET", about, &[("X-Requested-With", "XMLHttpRequest")], b"")
     }
 
-    /// What is said for a receiver without a WebSocket.
-    pub(crate) fn errand(&self, errand: Errand, token: &str) -> Vec<u8> {
+    /// What is said for a receiver without a WebSocket; `calls` are the ones it enters with.
+    pub(crate) fn errand(&self, errand: Errand, about: About<'_>, calls: &[u8]) -> Vec<u8> {
         let Some(format) = self.dialect.format() else { return Vec::new() };
         let mut body = Vec::new();
         match errand {
             Errand::Handshake => hub::handshake::write_request(&mut body, format, 1),
+            Errand::Enter => body.extend_from_slice(calls),
             Errand::Ping => hub::encode::ping(format, &mut body),
             Errand::Close => hub::encode::close(format, &mut body, None, false),
-            Errand::Delete => return self.of_token("DELETE", token, &[("X-Requested-With", "XMLHttpRequest")], b""),
+            Errand::Delete => return self.of_token("DELETE", about, &[("X-Requested-With", "XMLHttpRequest")], b""),
         }
         let kind = match format {
             Format::Json => "text/plain;charset=UTF-8",
             Format::MessagePack => "application/octet-stream",
         };
-        self.of_token("POST", token, &[("X-Requested-With", "XMLHttpRequest"), ("Content-Type", kind)], &body)
+        self.of_token("POST", about, &[("X-Requested-With", "XMLHttpRequest"), ("Content-Type", kind)], &body)
+    }
+
+    /// The calls that `entry` needs, as hub messages one behind the other, and how many will be answered.
+    pub(crate) fn entry_calls(&self, entry: &Entry, groups: &[String]) -> Result<(Vec<u8>, u32), Failure> {
+        let mut out = Vec::new();
+        let Some(format) = self.dialect.format() else { return Ok((out, 0)) };
+        let refused = |error: &dyn std::fmt::Display| {
+            Failure::usage(
+                format!("cannot encode the call that opens: {error}"),
+                "--join-method / --id-method",
+                "use a name",
+            )
+        };
+        let mut call = |method: &str, arguments: &[Value]| {
+            hub::encode::invocation(format, &mut out, Some("e"), method, &Payload::Values(arguments))
+                .map_err(|error| refused(&error))
+        };
+        let answers = match entry {
+            Entry::Nothing | Entry::User { .. } => 0,
+            Entry::Join { method } => {
+                groups.iter().try_for_each(|group| call(method, &[Value::from(group.as_str())]))?;
+                groups.len() as u32
+            }
+            Entry::AskId { method } => {
+                call(method, &[])?;
+                1
+            }
+            Entry::OpenStream { method } => {
+                open_stream(format, method, &mut out).map_err(|error| refused(&error))?;
+                0
+            }
+        };
+        Ok((out, answers))
+    }
+
+    /// Hub messages as one frame.
+    pub(crate) fn frame(&self, records: &[u8]) -> Vec<u8> {
+        let mut out = Vec::new();
+        write_masked_message(&mut out, self.dialect.data_kind(), records, MASK_KEY);
+        out
     }
 
     /// The hub handshake as a frame; nothing for raw connections.
@@ -144,6 +191,42 @@ impl Wire {
     }
 }
 
+/// What a request of one connection names: its token and its own part of the query, or nothing.
+#[derive(Clone, Copy, Debug)]
+pub struct About<'c> {
+    /// The connection token.
+    pub token: &'c str,
+    /// For example `user=u7`.
+    pub query: &'c str,
+}
+
+fn both(left: &str, right: &str) -> String {
+    let separator = if left.is_empty() || right.is_empty() { "" } else { "&" };
+    format!("{left}{separator}{right}")
+}
+
+/// A negotiate target always has a query.
+fn both_targets(target: String, query: &str) -> String {
+    if query.is_empty() { target } else { format!("{target}&{query}") }
+}
+
+/// The id of the only stream of a connection, in both directions.
+const STREAM_ID: &str = "s";
+
+/// `method(stream)`, called for a stream. The encoder takes stream ids as they came from a wire, so they come from one.
+fn open_stream(format: Format, method: &str, out: &mut Vec<u8>) -> Result<(), String> {
+    let method = serde_json::to_string(method).map_err(|error| error.to_string())?;
+    let text = format!(
+        "{{\"type\":4,\"invocationId\":\"{STREAM_ID}\",\"target\":{method},\"arguments\":[],\"streamIds\":[\"{STREAM_ID}\"]}}\u{1e}"
+    );
+    let message = hub::decode_one(Format::Json, text.as_bytes()).map_err(|error| error.to_string())?;
+    hub::encode::decoded(format, out, &message).map_err(|error| error.to_string())
+}
+
+fn unencodable(error: impl std::fmt::Display) -> Failure {
+    Failure::usage(format!("cannot encode the publish: {error}"), "--size", "use less")
+}
+
 /// Writes publishes.
 #[derive(Clone, Debug)]
 pub struct Publish {
@@ -159,21 +242,48 @@ impl Publish {
         Self { dialect, via, payload: Vec::new(), record: Vec::new() }
     }
 
-    /// Appends one publish of the message `head` to `out`, ready for the socket. `answered` asks the hub for a
+    /// Appends one publish of the message `head` to `to`, ready for the socket. `answered` asks the hub for a
     /// Completion, so that a refusal is heard.
-    pub fn write(&mut self, head: &Head, padding: &Padding, answered: bool, out: &mut Vec<u8>) -> Result<(), Failure> {
+    pub fn write(
+        &mut self,
+        head: &Head,
+        to: &str,
+        padding: &Padding,
+        answered: bool,
+        out: &mut Vec<u8>,
+    ) -> Result<(), Failure> {
         self.payload.clear();
         self.record.clear();
         padding.write_payload(head, &mut self.payload);
         match &self.via {
-            Via::Invocation { method, target } => {
+            Via::Invocation { method, target, arguments } => {
                 let Some(format) = self.dialect.format() else { return Ok(()) };
-                let text = String::from_utf8_lossy(&self.payload).into_owned();
-                let arguments = [Value::from(target.as_str()), Value::Str(text)];
+                let text = String::from_utf8_lossy(&self.payload);
+                let value = |argument: &Argument| match argument {
+                    Argument::To => Value::from(to),
+                    Argument::Target => Value::from(target.as_str()),
+                    Argument::Payload => Value::from(&*text),
+                };
+                let arguments: Vec<Value> = arguments.iter().map(value).collect();
                 let id = answered.then_some("1");
-                hub::encode::invocation(format, &mut self.record, id, method, &Payload::Values(&arguments)).map_err(
-                    |error| Failure::usage(format!("cannot encode the publish: {error}"), "--size", "use less"),
-                )?;
+                hub::encode::invocation(format, &mut self.record, id, method, &Payload::Values(&arguments))
+                    .map_err(unencodable)?;
+                write_masked_message(out, self.dialect.data_kind(), &self.record, MASK_KEY);
+            }
+            Via::Call { method } => {
+                let Some(format) = self.dialect.format() else { return Ok(()) };
+                let text = String::from_utf8_lossy(&self.payload);
+                let id = head.sequence.to_string();
+                let arguments = [Value::from(&*text)];
+                hub::encode::invocation(format, &mut self.record, Some(&id), method, &Payload::Values(&arguments))
+                    .map_err(unencodable)?;
+                write_masked_message(out, self.dialect.data_kind(), &self.record, MASK_KEY);
+            }
+            Via::Items { .. } => {
+                let Some(format) = self.dialect.format() else { return Ok(()) };
+                let text = String::from_utf8_lossy(&self.payload);
+                hub::encode::stream_item(format, &mut self.record, STREAM_ID, &Value::from(&*text))
+                    .map_err(unencodable)?;
                 write_masked_message(out, self.dialect.data_kind(), &self.record, MASK_KEY);
             }
             Via::Message { prefix, binary } => {

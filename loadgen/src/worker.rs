@@ -1,21 +1,24 @@
 //! One thread, one ring, a part of the fleet: the turn, and what the kernel reports.
 
+use crate::audience::Audience;
 use crate::client::{Conn, Mid, Phases, Role, State};
 use crate::failure::{Exit, Failure};
-use crate::job::{Fleet, Job, Via};
+use crate::job::{Entry, Fleet, Job, Via};
 use crate::latency::{Track, Tracks};
-use crate::ledger::{Ledger, Tally};
+use crate::ledger::{Books, Ledger};
 use crate::outgoing::{Outbox, Outgoing};
 use crate::payload::Padding;
+use crate::phrases::{Phrases, Voice};
 use crate::posting::Poster;
 use crate::publishing::Publisher;
-use crate::reader::{Carry, Event, Framing, Reader};
+use crate::reader::{Event, Reader};
 use crate::shared::{Shared, Stage, add, add_u32};
 use crate::subscribing::Session;
+use crate::visiting::Guests;
 use crate::wire::Wire;
-use fanfare_engine::buf::{Extent, Logs, RecvPool, Slab};
+use fanfare_engine::buf::{Logs, RecvPool, Slab};
 use fanfare_engine::io::{Completion, Dial, Errno, IoCounters, Received, Slot, Wait};
-use fanfare_protocol::negotiate::Transport;
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -40,8 +43,14 @@ const MIN_WAIT_US: u32 = 30;
 pub struct Setup {
     /// The job.
     pub job: Job,
-    /// What we say.
-    pub wire: Wire,
+    /// What we say, by dialect; publishers speak the first.
+    pub wires: Vec<Wire>,
+    /// Which of them each class speaks; publishers are one class more.
+    pub voice_of_class: Vec<u8>,
+    /// Class by receiver; empty: all are of class 0.
+    pub classes: Vec<u8>,
+    /// Who must receive what.
+    pub audience: Audience,
     /// Names the run in every payload.
     pub run: u32,
     /// The padding of all payloads.
@@ -52,29 +61,22 @@ pub struct Setup {
     pub logs: Logs,
 }
 
-/// Shared runs of bytes, in the log once. `None`: this dialect has nothing to say there.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Phrases {
-    pub(crate) upgrade: Extent,
-    pub(crate) negotiate: Extent,
-    pub(crate) handshake: Option<Extent>,
-    pub(crate) ping: Option<Extent>,
-    pub(crate) close: Extent,
-    /// What a plain connection says first: a Pong that nobody asked for (RFC 6455 5.5.3), ignored by every server.
-    pub(crate) hello: Extent,
-}
+impl Setup {
+    /// What publishers and stalled readers say.
+    pub fn wire(&self) -> &Wire {
+        &self.wires[0]
+    }
 
-/// Tags of sends: which phrase, or what lies at the front of the outbox.
-pub(crate) mod tag {
-    use fanfare_engine::io::Tag;
-    pub(crate) const OUTBOX: Tag = 0;
-    pub(crate) const UPGRADE: Tag = 1;
-    pub(crate) const NEGOTIATE: Tag = 2;
-    pub(crate) const HANDSHAKE: Tag = 3;
-    pub(crate) const PING: Tag = 4;
-    pub(crate) const CLOSE: Tag = 5;
-    pub(crate) const HELLO: Tag = 6;
-    pub(crate) const POLL: Tag = 7;
+    /// The class of a receiver of the fleet.
+    pub fn class_of(&self, receiver: u32) -> u8 {
+        self.classes.get(receiver as usize).copied().unwrap_or(0)
+    }
+
+    /// How receivers become members.
+    pub fn entry(&self) -> &Entry {
+        const NOTHING: &Entry = &Entry::Nothing;
+        self.job.task.load().map_or(NOTHING, |load| &load.entry)
+    }
 }
 
 /// One worker.
@@ -90,10 +92,11 @@ pub struct Worker<D: Dial> {
     pub(crate) mids: Slab<Box<Mid>>,
     pub(crate) outboxes: Slab<Outbox>,
     pub(crate) outgoing: Outgoing,
-    pub(crate) phrases: Phrases,
-    pub(crate) reader: Reader,
+    /// By dialect.
+    pub(crate) voices: Vec<Voice>,
     pub(crate) ledger: Ledger,
-    pub(crate) tracks: Tracks,
+    /// By class.
+    pub(crate) tracks: Vec<Tracks>,
     pub(crate) phases: Phases,
     pub(crate) publisher: Option<Publisher>,
     /// With a transport that needs one.
@@ -115,20 +118,21 @@ pub struct Worker<D: Dial> {
     pub(crate) close_cursor: u32,
     /// Slots whose receive found no buffer.
     retry: Vec<Slot>,
-    events: Vec<Event>,
+    pub(crate) events: Vec<Event>,
+    /// By slot: answers that must come before it is open.
+    pub(crate) entering: HashMap<u32, u32>,
+    pub(crate) guests: Guests,
     /// What has been seen and is none of ours.
-    strangers: u64,
+    pub(crate) strangers: u64,
     /// Deliveries that no publisher has sent.
-    impossible: u64,
+    pub(crate) impossible: u64,
 }
 
 /// What a worker leaves behind.
 #[derive(Debug)]
 pub struct WorkerReport {
-    /// The books before the split.
-    pub warmup: Tally,
-    /// The books after it.
-    pub measured: Tally,
+    /// The books, by class.
+    pub books: Vec<Books>,
     /// Phases of its connections.
     pub phases: Phases,
     /// Well-formed messages that were not ours.
@@ -161,22 +165,28 @@ impl<D: Dial> Worker<D> {
     pub fn new(setup: Arc<Setup>, index: u32, io: D) -> Result<Self, Failure> {
         let fleet = &setup.job.fleet;
         let receivers = fleet.share(index);
-        let first = (0..index).map(|earlier| fleet.share(earlier)).sum();
-        let publishers = setup.job.task.load().map_or(0, |load| load.publishers);
+        let first = fleet.first(index);
         let mut outgoing = Outgoing::new(&setup.logs, index as u8)
             .ok_or_else(|| failed(format!("the log of worker {index} was given out twice"), "worker"))?;
-        let phrases = phrases(&setup.wire, &mut outgoing)?;
-        let load = setup.job.task.load();
-        let reader = Reader::new(
-            setup.job.server.dialect,
-            load.map(|load| &load.via),
-            setup.run,
-            load.map_or(0, |load| load.payload_bytes),
-            setup.padding.clone(),
+        let voices = voices(&setup, &mut outgoing)?;
+        let (audience, load) = (&setup.audience, setup.job.task.load());
+        let classes: Vec<u8> = (first..first + receivers).map(|receiver| setup.class_of(receiver)).collect();
+        let tracks = (0..fleet.classes.len() as u8).map(|class| {
+            let sizes = audience.sizes_of(first..first + receivers, |receiver| setup.class_of(receiver) == class);
+            Tracks::new(class, sizes, audience.publishers())
+        });
+        let ledger = Ledger::with_seats(
+            receivers,
+            audience.publishers(),
+            audience.lanes(),
+            audience.seats(first, receivers),
+            if setup.classes.is_empty() { Vec::new() } else { classes },
+            fleet.classes.len(),
         );
         let slots = Self::slots(&setup.job, index);
         let started_ns = setup.shared.clock.ns();
-        let publisher = (index == 0).then(|| load.map(|load| Publisher::new(setup.job.server.dialect, load))).flatten();
+        let publisher =
+            load.filter(|_| setup.job.publishes(index)).map(|load| Publisher::new(setup.job.server.dialect, load));
         let posts = setup.job.needs_poster();
         let mut worker = Self {
             io,
@@ -187,10 +197,9 @@ impl<D: Dial> Worker<D> {
             mids: Slab::new(slots),
             outboxes: Slab::new(slots),
             outgoing,
-            phrases,
-            reader,
-            ledger: Ledger::new(receivers, publishers),
-            tracks: Tracks::new(receivers, publishers),
+            voices,
+            ledger,
+            tracks: tracks.collect(),
             phases: Phases::default(),
             publisher,
             poster: posts.then(|| Poster::new(Slot(slots - 1))),
@@ -206,6 +215,8 @@ impl<D: Dial> Worker<D> {
             close_cursor: 0,
             retry: Vec::new(),
             events: Vec::new(),
+            entering: HashMap::new(),
+            guests: Guests::new(setup.job.seed, index),
             strangers: 0,
             impossible: 0,
             setup,
@@ -216,8 +227,8 @@ impl<D: Dial> Worker<D> {
 
     /// Connections of worker `index`: its receivers, on the first worker the publishers, and the poster if one is needed.
     pub fn slots(job: &Job, index: u32) -> u32 {
-        let publishers = job.task.load().map_or(0, |load| u32::from(load.publishers));
-        job.fleet.share(index) + if index == 0 { publishers } else { 0 } + u32::from(job.needs_poster())
+        let publishers = if index == 0 { job.publishers() } else { 0 };
+        job.fleet.share(index) + publishers + u32::from(job.needs_poster())
     }
 
     /// Receivers and publishers: slots from 0 to here.
@@ -228,8 +239,14 @@ impl<D: Dial> Worker<D> {
     fn assign_roles(&mut self) {
         let http = matches!(self.setup.job.task.load().map(|load| &load.via), Some(Via::HttpPost { .. }));
         let role = if http { Role::HttpPublisher } else { Role::Publisher };
+        let classes = &self.setup.job.fleet.classes;
+        for (receiver, conn) in (self.first..).zip(&mut self.conns[..self.receivers as usize]) {
+            conn.class = self.setup.class_of(receiver);
+            conn.role = if classes[usize::from(conn.class)].is_steady() { Role::Receiver } else { Role::Guest };
+        }
         for conn in &mut self.conns[self.receivers as usize..] {
             conn.role = role;
+            conn.class = classes.len() as u8;
         }
         if let Some(poster) = &self.poster {
             self.conns[poster.slot.0 as usize].role = Role::Poster;
@@ -248,8 +265,9 @@ impl<D: Dial> Worker<D> {
             self.dial();
             self.tick();
             let due_ns = self.publish();
+            self.visit();
             self.retry_receives();
-            let wait = self.wait(completions.len(), due_ns);
+            let wait = self.wait(completions.len(), due_ns.min(self.guests.next_ns()));
             completions.clear();
             self.io.enter(wait, &mut pool, &mut completions).map_err(|error| {
                 let place = format!("io_uring of worker {}", self.index);
@@ -260,18 +278,22 @@ impl<D: Dial> Worker<D> {
             for &completion in &completions {
                 self.handle(completion, &mut pool);
             }
-            if self.tracks.has_done() {
-                shared.leave_tracks(self.index as usize, |out| self.tracks.take_done(out));
+            if self.tracks.iter().any(Tracks::has_done) {
+                shared.leave_tracks(self.index as usize, |out| {
+                    self.tracks.iter_mut().for_each(|tracks| tracks.take_done(out));
+                });
             }
             self.wake_publisher(&mut woken_at);
         }
-        self.tracks.retire_all();
-        shared.leave_tracks(self.index as usize, |out: &mut Vec<Track>| self.tracks.take_done(out));
-        self.learn_published();
-        let (warmup, measured) = self.ledger.close();
+        shared.leave_tracks(self.index as usize, |out: &mut Vec<Track>| {
+            for tracks in &mut self.tracks {
+                tracks.retire_all();
+                tracks.take_done(out);
+            }
+        });
+        self.learn_all_published();
         Ok(WorkerReport {
-            warmup,
-            measured,
+            books: self.ledger.close_all(),
             phases: self.phases,
             strangers: self.strangers,
             impossible: self.impossible,
@@ -290,13 +312,14 @@ impl<D: Dial> Worker<D> {
             self.dial_started_ns = self.now_ns;
         }
         if stage >= Stage::Measured && self.stage < Stage::Measured {
-            self.learn_published();
+            self.learn_all_published();
             self.ledger.begin_measured(&shared.base());
         }
         let begins = stage == Stage::Measured;
         self.stage = stage;
         if begins {
             self.ask_all();
+            self.begin_lives();
         }
         shared.counters[self.index as usize].stage_seen.store(stage as u8, Ordering::Release);
     }
@@ -316,15 +339,21 @@ impl<D: Dial> Worker<D> {
         Wait { want, min_wait_us: if busy { MIN_WAIT_US } else { 0 }, deadline_us: now_us + sleep_us }
     }
 
-    /// Tells the publishing worker when this worker's receivers have everything: a window may be full.
+    /// Tells the publishing worker when everything due has been delivered: a window may be full.
     fn wake_publisher(&mut self, woken_at: &mut u64) {
         if self.index == 0 {
             return;
         }
         let shared = &self.setup.shared;
-        let published = shared.published_total.load(Ordering::Acquire);
-        let mine = shared.counters[self.index as usize].delivered.load(Ordering::Relaxed);
-        if *woken_at != mine && mine == published * u64::from(self.receivers) {
+        let due = shared.due_total.load(Ordering::Acquire);
+        let mine = self.counters().delivered.load(Ordering::Relaxed);
+        let complete = if self.setup.audience.is_everybody() {
+            mine == due / u64::from(self.fleet().connections) * u64::from(self.receivers)
+        } else {
+            // Two that finish at once may miss each other; the publisher then looks by itself.
+            shared.delivered() == due
+        };
+        if *woken_at != mine && complete {
             *woken_at = mine;
             self.io.wake(0);
         }
@@ -407,78 +436,10 @@ impl<D: Dial> Worker<D> {
         }
     }
 
-    /// What a connection carries that has no half-done message.
-    fn fresh_carry(&self, slot: Slot) -> Carry {
-        let framing = match self.transport(slot) {
-            Transport::WebSockets => Framing::frames(),
-            Transport::ServerSentEvents => Framing::Events(Default::default()),
-            Transport::LongPolling => Framing::Answers(Default::default()),
-        };
-        let state = self.conns[slot.0 as usize].state;
-        Carry::new(framing, matches!(state, State::Subscribing | State::Handshaking))
-    }
-
-    /// Reads hub messages, whatever they are wrapped in, and acts on what they mean.
-    pub(crate) fn take_stream(&mut self, slot: Slot, bytes: &mut [u8]) {
-        let mut events = std::mem::take(&mut self.events);
-        let mut carried = match self.take_mid(slot).map(|mid| *mid) {
-            Some(Mid::Carry(carry)) => carry,
-            _ => self.fresh_carry(slot),
-        };
-        self.reader.read(&mut carried, bytes, &mut events);
-        if !carried.at_rest() {
-            self.put_mid(slot, Mid::Carry(carried));
-        }
-        let publisher = self.conns[slot.0 as usize].role != Role::Receiver;
-        for event in events.drain(..) {
-            match event {
-                Event::Delivery(_) if publisher => add(&self.setup.shared.counters[self.index as usize].echoes, 1),
-                Event::Delivery(head) => self.deliver(slot, &head),
-                Event::Corrupt(head) if publisher => {
-                    self.ledger.note_corrupt(head.map(|head| (head.publisher, head.sequence)));
-                }
-                Event::Corrupt(head) => self.corrupt(slot, head.map(|head| (head.publisher, head.sequence))),
-                Event::Answered(answered) => self.poll_answered(slot, answered),
-                Event::Other(other) => self.other(slot, *other),
-            }
-        }
-        self.events = events;
-    }
-
-    fn deliver(&mut self, slot: Slot, head: &crate::payload::Head) {
-        use crate::ledger::Entry;
-        let mut entry = self.ledger.enter(slot.0, head.publisher, head.sequence);
-        if entry == Entry::Impossible {
-            self.learn_published();
-            entry = self.ledger.enter(slot.0, head.publisher, head.sequence);
-        }
-        match entry {
-            Entry::Fresh | Entry::Late => {
-                add(&self.setup.shared.counters[self.index as usize].delivered, 1);
-                self.tracks.note(head, self.now_ns);
-            }
-            Entry::Duplicate => {}
-            Entry::Impossible => self.impossible += 1,
-        }
-    }
-
-    /// A damaged delivery, with its name if that could be read.
-    pub(crate) fn corrupt(&mut self, slot: Slot, named: Option<(u16, u32)>) {
-        self.learn_published();
-        if self.ledger.enter_corrupt(slot.0, named) {
-            add(&self.setup.shared.counters[self.index as usize].delivered, 1);
-        }
-    }
-
-    /// Brings the ledger up to date with what the publisher says it has sent.
-    fn learn_published(&mut self) {
-        for (publisher, next) in self.setup.shared.published.iter().enumerate() {
-            self.ledger.note_published(publisher as u16, next.load(Ordering::Acquire));
-        }
-    }
-
-    pub(crate) fn note_stranger(&mut self) {
-        self.strangers += 1;
+    /// What a connection speaks.
+    pub(crate) fn voice(&self, slot: Slot) -> &Voice {
+        let class = self.conns[slot.0 as usize].class;
+        &self.voices[usize::from(self.setup.voice_of_class[usize::from(class)])]
     }
 
     pub(crate) fn take_mid(&mut self, slot: Slot) -> Option<Box<Mid>> {
@@ -511,26 +472,15 @@ impl<D: Dial> Worker<D> {
     }
 }
 
-fn phrases(wire: &Wire, outgoing: &mut Outgoing) -> Result<Phrases, Failure> {
-    /// Far below what the log keeps in one run, far above what servers accept as a head.
-    const PHRASE_BYTES_MAX: usize = 32 << 10;
-    let mut keep = |bytes: &[u8]| {
-        let too_long = |cause: String| Failure::usage(cause, "--target / --header", "shorten the URL and the headers");
-        if bytes.len() > PHRASE_BYTES_MAX {
-            return Err(too_long(format!("a request of {} bytes is above {PHRASE_BYTES_MAX}", bytes.len())));
-        }
-        outgoing.keep(bytes).map_err(|error| too_long(format!("the opening requests do not fit: {error}")))
+/// One voice for each dialect.
+fn voices(setup: &Setup, outgoing: &mut Outgoing) -> Result<Vec<Voice>, Failure> {
+    let load = setup.job.task.load();
+    let one = |wire: &Wire| {
+        let (via, bytes) = (load.map(|load| &load.via), load.map_or(0, |load| load.payload_bytes));
+        let reader = Reader::new(wire.dialect(), via, setup.run, bytes, setup.padding.clone());
+        Ok(Voice { wire: wire.clone(), phrases: Phrases::new(wire, outgoing)?, reader })
     };
-    let mut some = |bytes: Vec<u8>| if bytes.is_empty() { Ok(None) } else { keep(&bytes).map(Some) };
-    let (handshake, ping) = (some(wire.handshake())?, some(wire.ping())?);
-    Ok(Phrases {
-        upgrade: keep(&wire.upgrade(None))?,
-        negotiate: keep(&wire.negotiate())?,
-        handshake,
-        ping,
-        close: keep(&Wire::close())?,
-        hello: keep(&Wire::pong(b""))?,
-    })
+    setup.wires.iter().map(one).collect()
 }
 
 /// The wait for `period`, as nanoseconds of the run's clock.

@@ -360,5 +360,5 @@ fn thresholds_decide_the_exit_code() {
     assert_eq!(report.exit(), Exit::ThresholdMissed);
     let met: Vec<bool> = report.thresholds.iter().map(|checked| checked.met).collect();
     // The clean ledger goes without saying.
-    assert_eq!(met, [false, true, true, true, true, true]);
+    assert_eq!(met, [false, true, true, true, true, true, true]);
 }

@@ -400,7 +400,8 @@ fn verbs_end_with_the_code_that_scripts_wait_for() {
 fn without_a_folder_nothing_is_kept_over_time() {
     let relay = Relay::honest();
     let target = format!("ws://{}/hub", relay.address);
-    let line = ["fanfare-loadgen", "broadcast", "--target", &target, "--quiet", "-n", "4", "--window", "--messages", "5"];
+    let line =
+        ["fanfare-loadgen", "broadcast", "--target", &target, "--quiet", "-n", "4", "--window", "--messages", "5"];
     let job = Cli::try_parse_from(line).expect("good flags").command.into_job().expect("a job");
     let report = fanfare_loadgen::run(job).expect("a report");
     assert!(!report.record.is_kept());

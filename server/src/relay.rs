@@ -1,13 +1,16 @@
 //! The built-in hub: clients reach each other through it, where the operator allows that.
 
-use fanfare_engine::{Answer, Context, HandlerError, HubHandler, Invocation, PublishError, SlowPolicy, Value};
+use fanfare_engine::{
+    Answer, BindError, Context, HandlerError, HubHandler, Invocation, PublishError, Raw, SlowPolicy, StreamHandle,
+    StreamReader, Value,
+};
 use fanfare_protocol::hub::raw::Arguments;
 use fanfare_protocol::hub::{Format, Payload};
 
 use crate::slow_log::SlowLog;
 
 /// Answers `Broadcast`, `SendToOthers`, `SendToGroup`, `SendToUser`, `SendToConnection`, `JoinGroup`, `LeaveGroup`,
-/// `Echo` and `ConnectionId`; names compare without case. Arguments pass through as the bytes they came as.
+/// `Echo`, `MirrorStream` and `ConnectionId`; names compare without case. Arguments pass through as the bytes they came as.
 #[derive(Debug)]
 pub(crate) struct Relay {
     /// Whether clients may send to other clients.
@@ -38,13 +41,17 @@ enum Method {
     LeaveGroup,
     /// `(value)` is returned.
     Echo,
+    /// `(stream)` comes back as a stream of the same items, where clients may publish.
+    MirrorStream,
     /// The caller's connection id.
     ConnectionId,
 }
 
+const MIRROR_STREAM: &str = "MirrorStream";
+
 impl Method {
     fn find(call: &Invocation<'_>) -> Option<Method> {
-        const NAMES: [(&str, Method); 9] = [
+        const NAMES: [(&str, Method); 10] = [
             ("Broadcast", Method::Broadcast),
             ("SendToOthers", Method::SendToOthers),
             ("SendToGroup", Method::SendToGroup),
@@ -53,6 +60,7 @@ impl Method {
             ("JoinGroup", Method::JoinGroup),
             ("LeaveGroup", Method::LeaveGroup),
             ("Echo", Method::Echo),
+            (MIRROR_STREAM, Method::MirrorStream),
             ("ConnectionId", Method::ConnectionId),
         ];
         NAMES.iter().find(|(name, _)| call.is(name)).map(|&(_, method)| method)
@@ -60,9 +68,13 @@ impl Method {
 }
 
 impl HubHandler for Relay {
+    fn streams_expected(&self, target: &str) -> Option<usize> {
+        Some(usize::from(target.eq_ignore_ascii_case(MIRROR_STREAM)))
+    }
+
     fn invoke(&self, cx: &mut Context<'_>, call: &Invocation<'_>) -> Answer {
         let Some(method) = Method::find(call) else { return Answer::Unknown };
-        if call.streaming() {
+        if call.streaming() && method != Method::MirrorStream {
             // spec 6.4
             let name = call.target();
             let text = format!(
@@ -87,6 +99,7 @@ impl Relay {
                 call.expect(1)?;
                 return Ok(Answer::echo(call.arg(0)?));
             }
+            Method::MirrorStream => return self.mirror(cx, call),
             Method::ConnectionId => {
                 call.expect(0)?;
                 return Ok(Answer::Value(Value::Str(cx.connection_id())));
@@ -116,6 +129,18 @@ impl Relay {
         Ok(Answer::Void)
     }
 
+    /// Gives a client its own stream back, at the pace it reads. For measuring, so only where clients may publish.
+    fn mirror(&self, cx: &mut Context<'_>, call: &Invocation<'_>) -> Result<Answer, HandlerError> {
+        call.expect_streaming(true)?;
+        call.expect(0)?;
+        if !self.client_publish {
+            return Err(HandlerError::Hub(PUBLISH_OFF.to_owned()));
+        }
+        let stream = cx.open_stream()?;
+        cx.read_stream(0, Mirror(stream))?;
+        Ok(Answer::Later)
+    }
+
     /// Binds `[recipient,] target, ...args` and hands `(target, args, recipient)` to `send`. `recipients` is how many
     /// arguments (0 or 1) precede the target.
     fn publish(
@@ -142,6 +167,24 @@ impl Relay {
         };
         payload.encoded(other).map_err(|error| HandlerError::Hub(format!("Not sent: {error}.")))?;
         send(&target, &payload, &to).map_err(|error| HandlerError::Hub(format!("Not sent: {error}.")))
+    }
+}
+
+/// The way back of a client's stream.
+struct Mirror(StreamHandle);
+
+impl StreamReader for Mirror {
+    fn item(&mut self, cx: &mut Context<'_>, item: Raw<'_>) -> Result<(), BindError> {
+        // Once it is over nobody waits for it.
+        let _ = cx.send_item(&self.0, item);
+        Ok(())
+    }
+
+    fn end(self: Box<Self>, cx: &mut Context<'_>, how: Result<(), HandlerError>) {
+        match how {
+            Ok(()) => cx.end_stream(self.0),
+            Err(error) => cx.fail_stream(self.0, error),
+        }
     }
 }
 

@@ -106,7 +106,8 @@ impl Pair {
             Better::More
         } else if last == "count" {
             Better::Neither
-        } else if name.contains("_us.") || ["cpu", "bytes_per", "ratio", "rss", "private", "growth"].iter().any(|part| last.contains(part))
+        } else if name.contains("_us.")
+            || ["cpu", "bytes_per", "ratio", "rss", "private", "growth"].iter().any(|part| last.contains(part))
         {
             Better::Less
         } else {
@@ -346,7 +347,9 @@ mod tests {
         other.value["verdict"] = json!({"valid": false, "reasons": ["busy"], "notes": []});
         let comparison = Comparison::of(&result(1_000.0, 0, 0.4), &other, &[]);
         let text = comparison.text(true);
-        for part in ["B is invalid by its own verdict: busy", "connections is 10 in A, 20 in B", "kernel is 6.1 in A, 6.2 in B"] {
+        for part in
+            ["B is invalid by its own verdict: busy", "connections is 10 in A, 20 in B", "kernel is 6.1 in A, 6.2 in B"]
+        {
             assert!(text.contains(part), "{text}");
         }
         assert_eq!(comparison.exit(), Exit::Invalid);

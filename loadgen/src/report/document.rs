@@ -99,7 +99,9 @@ fn check_schema(value: &Value) -> Result<(), (String, &'static str)> {
             format!("the result is of schema {schema}, this program knows {SCHEMA}"),
             "use the version of fanfare-loadgen that wrote it, or a newer one",
         )),
-        _ => Err((format!("'{schema}' is a schema that this program does not know"), "measure again with this version")),
+        _ => {
+            Err((format!("'{schema}' is a schema that this program does not know"), "measure again with this version"))
+        }
     }
 }
 

@@ -28,7 +28,8 @@ impl FailIf {
                 let metric = front[..at].trim().to_owned();
                 check_metric(&metric)?;
                 let ratio = front[at + len..].trim();
-                let ratio: f64 = ratio.parse().map_err(|_| format!("'{ratio}x' is not a ratio: write for example 1.1x"))?;
+                let ratio: f64 =
+                    ratio.parse().map_err(|_| format!("'{ratio}x' is not a ratio: write for example 1.1x"))?;
                 if !ratio.is_finite() || ratio < 0.0 {
                     return Err(format!("'{ratio}x' is not a ratio: write for example 1.1x"));
                 }

@@ -45,7 +45,10 @@ impl Folder {
         let made = match fs::read_dir(path) {
             Ok(mut entries) => {
                 if entries.next().is_some() {
-                    return refuse("the folder is not empty", "name one that does not exist: results are not written over");
+                    return refuse(
+                        "the folder is not empty",
+                        "name one that does not exist: results are not written over",
+                    );
                 }
                 false
             }

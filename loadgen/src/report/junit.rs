@@ -21,7 +21,8 @@ pub fn write(report: &Report, out: &mut impl Write) -> io::Result<()> {
         let case = escaped(&checked.threshold);
         write!(out, r#"    <testcase classname="{name}.threshold" name="{case}" time="0">"#)?;
         if !checked.met {
-            let value = checked.value.map_or("this run has no such figure".to_owned(), |value| format!("it is {value}"));
+            let value =
+                checked.value.map_or("this run has no such figure".to_owned(), |value| format!("it is {value}"));
             let text = format!("{} does not hold: {value}", checked.threshold);
             write!(out, r#"<failure type="threshold" message="{}"/>"#, escaped(&text))?;
         }

@@ -11,11 +11,11 @@ use std::sync::atomic::Ordering;
 /// Periods that are told apart. What begins later belongs to the last of them.
 pub const PERIODS_MAX: usize = 64;
 
-/// Points of the connection ramp; one more, and every second one is dropped.
-pub const RAMP_POINTS_MAX: usize = 400;
+/// Points of a curve; one more, and every second one is dropped.
+pub const CURVE_POINTS_MAX: usize = 400;
 
-/// Between two points of the ramp at first, nanoseconds.
-const RAMP_NS: u64 = 20_000_000;
+/// Between two points of a curve at first, nanoseconds.
+const CURVE_NS: u64 = 20_000_000;
 
 /// A part of a run, as the timeline names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,6 +30,8 @@ pub enum Period {
     WarmUp,
     /// What the figures are about.
     Measured,
+    /// Connections that were cut are waited for.
+    Return,
     /// Good-byes.
     Close,
 }
@@ -43,6 +45,7 @@ impl Period {
             Self::Probe => "probe",
             Self::WarmUp => "warm-up",
             Self::Measured => "measured",
+            Self::Return => "return",
             Self::Close => "close",
         }
     }
@@ -93,15 +96,48 @@ pub struct Stretch {
     pub samples: Vec<Sample>,
 }
 
-/// One point of the connection ramp.
+/// How many connections were open at one moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RampPoint {
+pub struct CurvePoint {
     /// On the run's clock.
     pub at_ns: u64,
     /// Open then.
     pub open: u32,
-    /// Failed by then.
-    pub failed: u32,
+    /// Attempts that had failed by then.
+    pub failed: u64,
+}
+
+/// Open connections, more often than once an interval: what happens within a second is seen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Curve {
+    /// In order of time.
+    pub points: Vec<CurvePoint>,
+    step_ns: u64,
+    next_ns: u64,
+}
+
+impl Default for Curve {
+    fn default() -> Self {
+        Self { points: Vec::new(), step_ns: CURVE_NS, next_ns: 0 }
+    }
+}
+
+impl Curve {
+    fn note(&mut self, at_ns: u64, open: u32, failed: u64) {
+        if at_ns < self.next_ns {
+            return;
+        }
+        if self.points.len() >= CURVE_POINTS_MAX {
+            let mut kept = false;
+            self.points.retain(|_| {
+                kept = !kept;
+                kept
+            });
+            self.step_ns *= 2;
+        }
+        self.next_ns = at_ns + self.step_ns;
+        self.points.push(CurvePoint { at_ns, open, failed });
+    }
 }
 
 /// All samples of a run.
@@ -112,7 +148,9 @@ pub struct Samples {
     /// In order of time.
     pub stretches: Vec<Stretch>,
     /// Connections while they were opened.
-    pub ramp: Vec<RampPoint>,
+    pub ramp: Curve,
+    /// The same while some came and went; empty when none did.
+    pub visits: Curve,
 }
 
 impl Samples {
@@ -144,7 +182,6 @@ impl Samples {
 #[derive(Debug)]
 pub(crate) struct Recorder {
     on: bool,
-    receivers: u64,
     server_pids: Vec<u32>,
     samples: Samples,
     /// The last look at both sides: their CPU is summed from look to look, since threads may end in between.
@@ -153,16 +190,14 @@ pub(crate) struct Recorder {
     generator_cpu_ns: u64,
     server_cpu_ns: u64,
     next_ns: u64,
-    ramp_ns: u64,
-    next_ramp_ns: u64,
+    has_guests: bool,
 }
 
 impl Recorder {
-    /// `receivers`: who should get each message.
-    pub(crate) fn new(on: bool, receivers: u32, server_pids: &[u32]) -> Self {
+    /// `has_guests`: some connections come and go. `server_pids`: whose CPU and memory is sampled as well.
+    pub(crate) fn new(on: bool, has_guests: bool, server_pids: &[u32]) -> Self {
         let mut recorder = Self {
             on,
-            receivers: u64::from(receivers),
             server_pids: server_pids.to_vec(),
             samples: Samples::default(),
             own: ProcessSample::default(),
@@ -170,8 +205,7 @@ impl Recorder {
             generator_cpu_ns: 0,
             server_cpu_ns: 0,
             next_ns: u64::MAX,
-            ramp_ns: RAMP_NS,
-            next_ramp_ns: 0,
+            has_guests,
         };
         if on {
             recorder.samples.interval_ns = INTERVAL_NS;
@@ -207,9 +241,7 @@ impl Recorder {
             return;
         }
         let now_ns = shared.clock.ns();
-        if now_ns >= self.next_ramp_ns {
-            self.note_ramp(now_ns, shared);
-        }
+        self.note_curve(now_ns, shared);
         if now_ns < self.next_ns {
             return;
         }
@@ -254,7 +286,7 @@ impl Recorder {
         let sent = shared.published_total.load(Ordering::Acquire);
         Board {
             sent,
-            expected: sent * self.receivers,
+            expected: shared.due_total.load(Ordering::Acquire),
             received: shared.delivered(),
             bytes: shared.sum(|worker| &worker.bytes),
             open: shared.sum_u32(|worker| &worker.open),
@@ -282,22 +314,18 @@ impl Recorder {
         self.server = now;
     }
 
-    fn note_ramp(&mut self, now_ns: u64, shared: &Shared) {
-        if self.samples.stretches.last().is_none_or(|stretch| stretch.period != Period::Connect) {
-            return;
+    fn note_curve(&mut self, now_ns: u64, shared: &Shared) {
+        let open = || shared.sum_u32(|worker| &worker.open);
+        let Samples { stretches, ramp, visits, .. } = &mut self.samples;
+        match stretches.last().map(|stretch| stretch.period) {
+            Some(Period::Connect) => {
+                ramp.note(now_ns, open(), u64::from(shared.sum_u32(|worker| &worker.failed)));
+            }
+            Some(Period::Measured | Period::Return) if self.has_guests => {
+                visits.note(now_ns, open(), shared.sum(|worker| &worker.guest.refused));
+            }
+            _ => {}
         }
-        let ramp = &mut self.samples.ramp;
-        if ramp.len() >= RAMP_POINTS_MAX {
-            let mut kept = false;
-            ramp.retain(|_| {
-                kept = !kept;
-                kept
-            });
-            self.ramp_ns *= 2;
-        }
-        self.next_ramp_ns = now_ns + self.ramp_ns;
-        let (open, failed) = (shared.sum_u32(|worker| &worker.open), shared.sum_u32(|worker| &worker.failed));
-        ramp.push(RampPoint { at_ns: now_ns, open, failed });
     }
 }
 
@@ -319,7 +347,7 @@ mod tests {
         };
         let warm_up = stretch(Period::WarmUp, 100, &[101, 102, 103]);
         let measured = stretch(Period::Measured, 103, &[104, 105, 106, 107, 108]);
-        let mut samples = Samples { interval_ns: 1, stretches: vec![warm_up, measured], ramp: Vec::new() };
+        let mut samples = Samples { interval_ns: 1, stretches: vec![warm_up, measured], ..Samples::default() };
         samples.coarsen_to(2);
         let times = |index: usize| samples.stretches[index].samples.iter().map(|s| s.at_ns).collect::<Vec<_>>();
         assert_eq!(times(0), [102, 103]);
@@ -330,16 +358,17 @@ mod tests {
     #[test]
     fn a_recorder_follows_the_board_through_its_periods() {
         let shared = Shared::new(1, 1);
-        let mut recorder = Recorder::new(true, 10, &[]);
+        let mut recorder = Recorder::new(true, false, &[]);
         recorder.begin(Period::Connect, &shared);
         recorder.look(&shared);
         let started_ns = recorder.begin(Period::Measured, &shared);
         shared.published_total.store(3, Ordering::Release);
+        shared.due_total.store(30, Ordering::Release);
         add(&shared.counters[0].delivered, 29);
         let samples = recorder.finish(&shared);
         let periods: Vec<Period> = samples.stretches.iter().map(|stretch| stretch.period).collect();
         assert_eq!(periods, [Period::Connect, Period::Measured]);
-        assert_eq!(samples.ramp.len(), 1);
+        assert_eq!((samples.ramp.points.len(), samples.visits.points.len()), (1, 0));
         let last = samples.stretches[1].samples.last().expect("the end").board;
         assert_eq!((last.sent, last.expected, last.received), (3, 30, 29));
         assert_eq!(samples.stretches[0].samples.last().map(|sample| sample.at_ns), Some(started_ns));
@@ -348,28 +377,41 @@ mod tests {
     #[test]
     fn one_that_is_off_keeps_nothing() {
         let shared = Shared::new(1, 1);
-        let mut recorder = Recorder::new(false, 10, &[]);
+        let mut recorder = Recorder::new(false, false, &[]);
         recorder.begin(Period::Connect, &shared);
         recorder.look(&shared);
         assert_eq!(recorder.finish(&shared), Samples::default());
     }
 
     #[test]
-    fn the_ramp_is_bounded() {
-        let shared = Shared::new(1, 1);
-        let mut recorder = Recorder::new(true, 10, &[]);
-        recorder.begin(Period::Connect, &shared);
-        for now_ns in 0..5 * RAMP_POINTS_MAX as u64 {
-            recorder.note_ramp(now_ns, &shared);
+    fn curves_are_bounded_and_cover_all_of_their_time() {
+        let mut curve = Curve::default();
+        let until_ns = 5 * CURVE_POINTS_MAX as u64 * CURVE_NS;
+        for at_ns in (0..until_ns).step_by(CURVE_NS as usize / 4) {
+            curve.note(at_ns, 1, 0);
         }
-        assert!(recorder.samples.ramp.len() <= RAMP_POINTS_MAX);
-        assert!(recorder.ramp_ns > RAMP_NS);
+        assert!(curve.points.len() <= CURVE_POINTS_MAX && curve.points.len() > CURVE_POINTS_MAX / 3);
+        assert_eq!(curve.points.first().map(|point| point.at_ns), Some(0));
+        assert!(curve.points.last().is_some_and(|point| point.at_ns > until_ns / 10 * 9));
+    }
+
+    #[test]
+    fn those_that_come_and_go_have_a_curve_of_their_own() {
+        let shared = Shared::new(1, 1);
+        let mut recorder = Recorder::new(true, true, &[]);
+        for period in [Period::Connect, Period::Probe, Period::Measured, Period::Return] {
+            recorder.begin(period, &shared);
+            recorder.samples.visits.next_ns = 0;
+            recorder.look(&shared);
+        }
+        let samples = recorder.finish(&shared);
+        assert_eq!((samples.ramp.points.len(), samples.visits.points.len()), (1, 2));
     }
 
     #[test]
     fn periods_are_bounded() {
         let shared = Shared::new(1, 1);
-        let mut recorder = Recorder::new(true, 10, &[]);
+        let mut recorder = Recorder::new(true, false, &[]);
         for _ in 0..3 * PERIODS_MAX {
             recorder.begin(Period::Hold, &shared);
         }

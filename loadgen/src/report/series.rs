@@ -1,7 +1,7 @@
 //! A run over time, as `result.json` has it under `series`: rows, heat map, connection ramp, percentile spectra.
 
 use super::intervals::Cell;
-use super::recorder::{Board, Period, Samples};
+use super::recorder::{self, Board, Curve, Period, Samples};
 use crate::latency::{Distribution, Latencies};
 use serde::Serialize;
 
@@ -24,7 +24,9 @@ impl Record {
 
     /// Rows and latency cells of one length.
     pub fn align(&mut self) {
-        let Some(intervals) = self.latencies.as_mut().and_then(|latencies| latencies.intervals.as_mut()) else { return };
+        let Some(intervals) = self.latencies.as_mut().and_then(|latencies| latencies.intervals.as_mut()) else {
+            return;
+        };
         if self.samples.interval_ns > 0 {
             self.samples.coarsen_to(intervals.interval_ns());
             intervals.coarsen_to(self.samples.interval_ns);
@@ -58,7 +60,10 @@ pub struct Series {
     /// One for each interval, in order of time.
     pub rows: Vec<Row>,
     /// Connections while they were opened.
-    pub ramp: Vec<Ramp>,
+    pub ramp: Vec<CurvePoint>,
+    /// Connections while some came and went; only where some did.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub visits: Vec<CurvePoint>,
     /// Latency from the planned time, by row.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub heat: Option<Heat>,
@@ -126,15 +131,15 @@ impl Points {
     }
 }
 
-/// One point of the ramp.
+/// Connections at one moment.
 #[derive(Clone, Copy, Debug, Serialize)]
-pub struct Ramp {
+pub struct CurvePoint {
     /// Since the first connection.
     pub at_s: f64,
     /// Open then.
     pub connections: u32,
-    /// Failed by then.
-    pub failed: u32,
+    /// Attempts that had failed by then.
+    pub failed: u64,
 }
 
 /// A table of counts, empty places left out.
@@ -232,8 +237,10 @@ impl Series {
                 let cell = cells[rows.len()].as_ref();
                 let board = sample.board;
                 let length_s = (sample.at_ns - from_ns) as f64 / 1e9;
-                let cores = |to: u64, from: u64| (to.saturating_sub(from) as f64 / 1e6 / length_s.max(1e-3)).round() / 1e3;
-                let due = (board.expected - began.expected).saturating_sub(board.received - began.received);
+                let cores =
+                    |to: u64, from: u64| (to.saturating_sub(from) as f64 / 1e6 / length_s.max(1e-3)).round() / 1e3;
+                let due =
+                    (board.expected.saturating_sub(began.expected)).saturating_sub(board.received - began.received);
                 rows.push(Row {
                     start_s: seconds(from_ns - origin_ns),
                     seconds: seconds(sample.at_ns - from_ns),
@@ -254,16 +261,20 @@ impl Series {
                 (before, from_ns) = (board, sample.at_ns);
             }
         }
-        let ramp = samples.ramp.iter().map(|point| Ramp {
-            at_s: seconds(point.at_ns - origin_ns),
-            connections: point.open,
-            failed: point.failed,
-        });
+        let curve = |curve: &Curve| {
+            let point = |point: &recorder::CurvePoint| CurvePoint {
+                at_s: seconds(point.at_ns - origin_ns),
+                connections: point.open,
+                failed: point.failed,
+            };
+            curve.points.iter().map(point).collect()
+        };
         Some(Self {
             interval_s: seconds(samples.interval_ns),
             heat: Heat::of(&cells),
             spectra: record.latencies.as_ref().map(Spectra::of),
-            ramp: ramp.collect(),
+            ramp: curve(&samples.ramp),
+            visits: curve(&samples.visits),
             rows,
         })
     }
