@@ -1,5 +1,6 @@
 //! The files of `--out`: each is read back by somebody else's reader, and all tell the same.
 
+mod output;
 #[expect(dead_code, reason = "this file needs only some of the lies")]
 mod support;
 
@@ -9,62 +10,20 @@ use fanfare_loadgen::cli::Cli;
 use fanfare_loadgen::failure::Exit;
 use fanfare_loadgen::latency::Distribution;
 use fanfare_loadgen::report::document::Document;
-use fanfare_loadgen::report::folder::Folder;
-use fanfare_loadgen::report::{Report, hlog, timeline};
+use fanfare_loadgen::report::{hlog, timeline};
 use fanfare_loadgen::threshold::{DISTRIBUTIONS, FIGURES, POINTS};
 use hdrhistogram::Histogram;
 use hdrhistogram::serialization::Deserializer;
 use hdrhistogram::serialization::interval_log::{IntervalLogIterator, LogEntry};
+use output::{Output, Published, scratch};
 use serde_json::{Value, json};
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::path::Path;
 use std::time::Duration;
 use support::{Fault, Relay};
 
-/// A run's folder, removed when the test is over.
-struct Output {
-    report: Report,
-    path: PathBuf,
-}
-
-impl Output {
-    fn read(&self, name: &str) -> String {
-        fs::read_to_string(self.path.join(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
-    }
-
-    fn result(&self) -> Value {
-        serde_json::from_str(&self.read("result.json")).expect("JSON")
-    }
-}
-
-impl Drop for Output {
-    fn drop(&mut self) {
-        // A test that has failed has more to say than this.
-        let _ = fs::remove_dir_all(&self.path);
-    }
-}
-
-fn scratch(name: &str) -> PathBuf {
-    static NEXT: AtomicU32 = AtomicU32::new(0);
-    let number = NEXT.fetch_add(1, Ordering::Relaxed);
-    let path = std::env::temp_dir().join(format!("fanfare-reports-{}-{number}-{name}", std::process::id()));
-    let _ = fs::remove_dir_all(&path);
-    path
-}
-
 fn run(name: &str, relay: &Relay, flags: &str) -> Output {
-    let path = scratch(name);
-    let (command, flags) = flags.split_once(' ').expect("a command and flags");
-    let (target, out) = (format!("ws://{}/hub", relay.address), path.display().to_string());
-    let line = ["fanfare-loadgen", command, "--target", &target, "--quiet", "--out", &out];
-    let words: Vec<&str> = line.into_iter().chain(flags.split_whitespace()).collect();
-    let mut job = Cli::try_parse_from(&words).expect("good flags").command.into_job().expect("a job");
-    job.output.arguments = words.iter().map(|&word| word.to_owned()).collect();
-    let folder = Folder::claim(&path).expect("a folder");
-    let report = fanfare_loadgen::run(job).expect("a report");
-    folder.write(&report).expect("files");
-    Output { report, path }
+    Output::of(name, &format!("ws://{}/hub", relay.address), flags)
 }
 
 fn good() -> Output {
@@ -106,27 +65,9 @@ fn a_folder_holds_all_files() {
     assert!(command.contains("--header 'Authorization: REDACTED'"), "{command}");
 }
 
-/// Every object of the schema closed: what a result has must be described.
-fn strict(schema: &Value) -> Value {
-    match schema {
-        Value::Object(fields) => {
-            let mut fields: serde_json::Map<String, Value> =
-                fields.iter().map(|(name, value)| (name.clone(), strict(value))).collect();
-            if fields.get("type") == Some(&json!("object")) {
-                fields.insert("additionalProperties".to_owned(), json!(false));
-            }
-            Value::Object(fields)
-        }
-        Value::Array(items) => Value::Array(items.iter().map(strict).collect()),
-        value => value.clone(),
-    }
-}
-
 #[test]
 fn results_follow_the_published_schema() {
-    let schema: Value = serde_json::from_str(include_str!("../schema/result.schema.json")).expect("JSON");
-    let open = jsonschema::validator_for(&schema).expect("a schema");
-    let closed = jsonschema::validator_for(&strict(&schema)).expect("a schema");
+    let published = Published::read();
     let relay = Relay::honest();
     let pid = std::process::id();
     let outputs = [
@@ -140,15 +81,11 @@ fn results_follow_the_published_schema() {
     ];
     for output in &outputs {
         let result = output.result();
-        for (validator, kind) in [(&open, "open"), (&closed, "closed")] {
-            let errors: Vec<String> =
-                validator.iter_errors(&result).map(|error| format!("{} at {}", error, error.instance_path())).collect();
-            assert!(errors.is_empty(), "{} against the {kind} schema: {errors:#?}", output.path.display());
-        }
+        published.check(&result, &output.path.display().to_string());
         // What --json writes is the same without the series.
         let text = serde_json::to_string(&output.report).expect("JSON");
         let plain: Value = serde_json::from_str(&text).expect("JSON");
-        assert!(closed.is_valid(&plain));
+        published.check(&plain, "without a series");
         let mut whole = result;
         whole.as_object_mut().expect("an object").remove("series").expect("a series");
         assert_eq!(whole, plain);
@@ -156,9 +93,9 @@ fn results_follow_the_published_schema() {
     // The check can fail.
     let mut odd = outputs[0].result();
     odd["surprise"] = json!(1);
-    assert!(open.is_valid(&odd) && !closed.is_valid(&odd));
+    assert!(published.open.is_valid(&odd) && !published.closed.is_valid(&odd));
     odd["seed"] = json!("seven");
-    assert!(!open.is_valid(&odd));
+    assert!(!published.open.is_valid(&odd));
 }
 
 fn decoded(encoded: &str) -> Histogram<u64> {
