@@ -125,7 +125,8 @@ impl Run {
         }
         let troubles = self.shared().troubles();
         report.record.samples = self.recorder.finish(&self.setup.shared);
-        report.connect.troubles = troubles.into_iter().map(|(what, count)| Trouble { what, count }).collect();
+        report.connect.troubles =
+            troubles.into_iter().map(|(what, count)| Trouble { what: redact::text(&what), count }).collect();
         if let Some(measured) = self.broadcast.take() {
             measured.complete(self.shared(), &self.setup.job, workers, report);
         }

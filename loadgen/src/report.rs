@@ -7,7 +7,7 @@
 //!  folder                --out: the files, written by
 //!    timeline, hlog, junit, page
 //!  document              a result file read again, for the verbs
-//!    compare, fail_if
+//!    compare, spread, fail_if
 //! ```
 
 pub mod compare;
@@ -22,6 +22,7 @@ pub mod page;
 pub mod recorder;
 pub mod redact;
 pub mod series;
+pub mod spread;
 pub mod timeline;
 pub mod verbs;
 

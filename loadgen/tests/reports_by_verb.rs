@@ -5,7 +5,7 @@ mod output;
 
 use fanfare_loadgen::report::Report;
 use hub::Hub;
-use output::{Output, Published};
+use output::{Output, Published, figures_read_again};
 use serde_json::Value;
 
 /// What a reader of the series wants to find, whatever the command.
@@ -69,6 +69,7 @@ fn every_command_has_a_report_that_follows_the_schema() {
         let output = Output::of(command, &target, &line);
         published.check(&output.result(), &line);
         check(&output);
+        assert!(figures_read_again(&output) > 0, "{line}");
         let has = |part: fn(&Report) -> bool| part(&output.report);
         match command {
             "broadcast" => assert!(has(|report| report.classes.len() > 1), "{line}"),

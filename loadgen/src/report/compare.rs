@@ -1,7 +1,9 @@
-//! `compare A B`: ratios of every figure that two results share, those that matter first.
+//! `compare A B`: ratios of every figure that two results share, those that matter first, each with the range in which
+//! it lies when both runs wander as they did from interval to interval.
 
 use super::document::Document;
 use super::fail_if::FailIf;
+use super::spread::{Quartiles, ratio_range};
 use crate::failure::Exit;
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -10,11 +12,14 @@ use std::fmt::Write as _;
 /// Differences within this part are called the same.
 pub const SAME_PART: f64 = 0.05;
 
+/// Intervals that each side needs before their spread says anything.
+pub const SPREAD_INTERVALS_MIN: usize = 4;
+
 /// Other figures that are shown unless all are asked for.
 pub const OTHERS_SHOWN_MAX: usize = 16;
 
 /// Figures a reader asks for first, by their place in the result.
-const HEADLINES: [&str; 15] = [
+const HEADLINES: [&str; 20] = [
     "latency_us.from_intended.p50",
     "latency_us.from_intended.p99",
     "latency_us.from_intended.p99_9",
@@ -30,16 +35,32 @@ const HEADLINES: [&str; 15] = [
     "connect.per_s",
     "connect.phases_us.total.p99",
     "negotiate.per_s",
+    "guests.all_back_s",
+    "guests.back_us.p99",
+    "guests.refused",
+    "soak.last_p99_ratio",
+    "soak.server_private_bytes_per_h",
 ];
 
 /// Any of these is a fault, whatever the other run had.
-const FAULTS: [&str; 8] =
-    ["missing", "duplicate", "out_of_order", "corrupt", "late", "strangers", "connect.failed", "connect.lost"];
+const FAULTS: [&str; 12] = [
+    "missing",
+    "duplicate",
+    "out_of_order",
+    "corrupt",
+    "misrouted",
+    "late",
+    "strangers",
+    "connect.failed",
+    "connect.lost",
+    "guests.away",
+    "guests.gave_up",
+    "guests.dropped",
+];
 
-/// What was asked for: figures of runs that differ here answer different questions.
-const SETUP: [&str; 13] = [
+/// What was asked for: runs that differ here answer different questions.
+const QUESTION: [&str; 11] = [
     "/command",
-    "/target",
     "/dialect",
     "/transport",
     "/connections",
@@ -48,13 +69,16 @@ const SETUP: [&str; 13] = [
     "/publishers",
     "/payload_bytes",
     "/burst",
+    "/guests/guests",
+    "/stalled/connections",
+];
+
+/// What and where it was done with.
+const ENVIRONMENT: [&str; 13] = [
+    "/target",
     "/seed",
     "/generator/workers",
     "/generator/cores",
-];
-
-/// Where it was done.
-const ENVIRONMENT: [&str; 9] = [
     "/run/version",
     "/run/host/name",
     "/run/host/kernel",
@@ -80,6 +104,8 @@ struct Pair {
     name: String,
     a: f64,
     b: f64,
+    /// Where the ratio may lie, when that is known.
+    range: Option<(f64, f64)>,
 }
 
 impl Pair {
@@ -95,6 +121,10 @@ impl Pair {
 
     fn is_same(&self) -> bool {
         self.distance() <= (1.0 + SAME_PART).ln()
+    }
+
+    fn is_within_spread(&self) -> bool {
+        self.range.is_some_and(|(low, high)| low <= 1.0 && 1.0 <= high)
     }
 
     fn better(&self) -> Better {
@@ -119,6 +149,7 @@ impl Pair {
         let grew = self.b > self.a;
         match self.better() {
             _ if self.is_same() => "same",
+            _ if self.is_within_spread() => "within spread",
             Better::Neither => "differs",
             Better::Less if grew => "worse",
             Better::More if !grew => "worse",
@@ -133,6 +164,8 @@ pub struct Comparison {
     faults: Vec<Pair>,
     headlines: Vec<Pair>,
     others: Vec<Pair>,
+    /// Why the two cannot be compared; empty when they can.
+    questions: Vec<String>,
     warnings: Vec<String>,
     checks: Vec<Check>,
     both_valid: bool,
@@ -150,17 +183,20 @@ impl Comparison {
     /// `a` is the base: ratios are `b / a`.
     pub fn of(a: &Document, b: &Document, fail_if: &[FailIf]) -> Self {
         let (of_a, of_b) = (figures(&a.value), figures(&b.value));
+        let (of_a_value, of_b_value) = (&a.value, &b.value);
         let mut comparison = Self {
             faults: Vec::new(),
             headlines: Vec::new(),
             others: Vec::new(),
+            questions: differences(a, b, &QUESTION),
             warnings: warnings(a, b),
             checks: Vec::new(),
             both_valid: a.is_valid() && b.is_valid(),
         };
         for (name, a) in of_a {
             let Some(&b) = of_b.get(&name) else { continue };
-            let pair = Pair { name, a, b };
+            let range = Quartiles::of(of_a_value, &name).zip(Quartiles::of(of_b_value, &name));
+            let pair = Pair { range: range.and_then(|(a, b)| ratio_range(a, b)), name, a, b };
             let name = pair.name.as_str();
             if FAULTS.contains(&name) {
                 if pair.a + pair.b > 0.0 {
@@ -168,7 +204,7 @@ impl Comparison {
                 }
             } else if HEADLINES.contains(&name) {
                 comparison.headlines.push(pair);
-            } else if !SETUP.iter().any(|place| place[1..].replace('/', ".") == name) {
+            } else if !QUESTION.iter().chain(&ENVIRONMENT).any(|place| name_of(place) == name) {
                 comparison.others.push(pair);
             }
         }
@@ -185,9 +221,12 @@ impl Comparison {
         comparison
     }
 
-    /// 6 when a rule is broken; else 7 when one of the runs means nothing by its own word.
+    /// 7 when the two answer different questions: then a ratio of theirs breaks no rule. Else 6 when a rule is broken,
+    /// else 7 when one of the runs means nothing by its own word.
     pub fn exit(&self) -> Exit {
-        if self.checks.iter().any(|check| check.broken) {
+        if !self.questions.is_empty() {
+            Exit::Invalid
+        } else if self.checks.iter().any(|check| check.broken) {
             Exit::ThresholdMissed
         } else if !self.both_valid {
             Exit::Invalid
@@ -205,10 +244,16 @@ impl Comparison {
     }
 
     fn write(&self, out: &mut String, all: bool) -> std::fmt::Result {
+        for question in &self.questions {
+            writeln!(out, "differs   {question}")?;
+        }
+        if !self.questions.is_empty() {
+            writeln!(out, "verdict   NOT COMPARABLE: the two runs answer different questions")?;
+        }
         for warning in &self.warnings {
             writeln!(out, "warning   {warning}")?;
         }
-        writeln!(out, "{:<44} {:>14} {:>14} {:>9}", "figure", "A", "B", "B/A")?;
+        writeln!(out, "{:<38} {:>13} {:>13} {:>9} {:>15}", "figure", "A", "B", "B/A", "spread")?;
         let others: Vec<&Pair> = if all {
             self.others.iter().collect()
         } else {
@@ -220,7 +265,8 @@ impl Comparison {
                 _ => "new".to_owned(),
             };
             let (a, b) = (number(pair.a), number(pair.b));
-            writeln!(out, "{:<44} {a:>14} {b:>14} {ratio:>9}  {}", pair.name, pair.word())?;
+            let spread = pair.range.map_or(String::new(), |(low, high)| format!("{low:.2}..{high:.2}x"));
+            writeln!(out, "{:<38} {a:>13} {b:>13} {ratio:>9} {spread:>15}  {}", pair.name, pair.word())?;
         }
         let hidden = self.others.len() - others.len();
         if hidden > 0 {
@@ -277,21 +323,26 @@ fn warnings(a: &Document, b: &Document) -> Vec<String> {
             warnings.push(format!("{name} is invalid by its own verdict: {}", reasons.join("; ")));
         }
     }
-    for (what, places) in [("setup", &SETUP[..]), ("environment", &ENVIRONMENT[..])] {
-        for place in places {
-            let (a, b) = (a.value.pointer(place), b.value.pointer(place));
-            if a != b {
-                let name = place[1..].replace('/', ".");
-                let text = |value: Option<&Value>| match value {
-                    None => "unknown".to_owned(),
-                    Some(Value::String(text)) => text.clone(),
-                    Some(value) => value.to_string(),
-                };
-                warnings.push(format!("the {what} differs: {name} is {} in A, {} in B", text(a), text(b)));
-            }
-        }
-    }
+    warnings.extend(differences(a, b, &ENVIRONMENT));
     warnings
+}
+
+/// `/run/host/kernel` as `run.host.kernel`.
+fn name_of(place: &str) -> String {
+    place[1..].replace('/', ".")
+}
+
+fn differences(a: &Document, b: &Document, places: &[&str]) -> Vec<String> {
+    let text = |value: Option<&Value>| match value {
+        None => "unknown".to_owned(),
+        Some(Value::String(text)) => text.clone(),
+        Some(value) => value.to_string(),
+    };
+    let differing = |place: &&str| {
+        let (a, b) = (a.value.pointer(place), b.value.pointer(place));
+        (a != b).then(|| format!("{} is {} in A, {} in B", name_of(place), text(a), text(b)))
+    };
+    places.iter().filter_map(differing).collect()
 }
 
 #[cfg(test)]
@@ -324,7 +375,9 @@ mod tests {
         let text = comparison.text(false);
         let lines: Vec<&str> = text.lines().skip(1).map(|line| line.split(' ').next().unwrap_or_default()).collect();
         assert_eq!(lines[..2], ["missing", "latency_us.from_intended.p99"], "{text}");
-        assert!(text.contains("2.000x  worse") && text.contains("new  worse") && text.contains("same"), "{text}");
+        let squeezed = text.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(squeezed.contains("2.000x worse") && squeezed.contains("new worse"), "{text}");
+        assert!(squeezed.contains("1.025x same"), "{text}");
         assert_eq!(comparison.exit(), Exit::Done);
         assert!(comparison.warnings.is_empty(), "{:?}", comparison.warnings);
     }
@@ -356,8 +409,40 @@ mod tests {
     }
 
     #[test]
+    fn runs_that_answer_different_questions_break_no_rule() {
+        let mut other = result(9_000.0, 0, 0.4);
+        other.value["payload_bytes"] = json!(2048);
+        let comparison = Comparison::of(&result(1_000.0, 0, 0.4), &other, &[rule("from_intended.p99>1.1x")]);
+        assert_eq!(comparison.exit(), Exit::Invalid);
+        // Another machine is worth a warning, no more.
+        let mut elsewhere = result(1_000.0, 0, 0.4);
+        elsewhere.value["run"]["host"]["kernel"] = json!("6.2");
+        let comparison = Comparison::of(&result(1_000.0, 0, 0.4), &elsewhere, &[]);
+        assert_eq!((comparison.exit(), comparison.warnings.len()), (Exit::Done, 1));
+        assert!(!comparison.text(false).contains("NOT COMPARABLE"));
+    }
+
+    #[test]
+    fn a_difference_within_the_spread_is_no_news() {
+        let with_rows = |p99: &[u64]| {
+            let mut document = result(p99[0] as f64, 0, 0.4);
+            let row = |&p99: &u64| json!({"period": "measured", "seconds": 1.0, "latency_us": {"p50": 1, "p99": p99}});
+            document.value["series"] = json!({"interval_s": 1.0, "rows": p99.iter().map(row).collect::<Vec<_>>()});
+            document
+        };
+        let line = |a: &[u64], b: &[u64]| {
+            let text = Comparison::of(&with_rows(a), &with_rows(b), &[]).text(false);
+            text.lines().find(|line| line.contains("intended.p99")).expect("the figure").to_owned()
+        };
+        let unsteady = line(&[1_000, 900, 1_500, 1_200], &[1_200, 1_000, 900, 1_700]);
+        assert!(unsteady.contains("1.200x") && unsteady.ends_with("within spread"), "{unsteady}");
+        let steady = line(&[1_000; 5], &[1_200; 5]);
+        assert!(steady.contains("1.20..1.20x") && steady.ends_with("worse"), "{steady}");
+    }
+
+    #[test]
     fn which_way_is_good() {
-        let word = |name: &str, a: f64, b: f64| Pair { name: name.to_owned(), a, b }.word();
+        let word = |name: &str, a: f64, b: f64| Pair { name: name.to_owned(), a, b, range: None }.word();
         assert_eq!(word("deliveries_per_s", 100.0, 200.0), "better");
         assert_eq!(word("last_receiver_us.p99", 100.0, 200.0), "worse");
         assert_eq!(word("last_receiver_us.count", 100.0, 200.0), "differs");

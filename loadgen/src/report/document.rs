@@ -57,8 +57,9 @@ impl Document {
         }
         match metric {
             "connected" => number("/connect/opened"),
+            // Each of them stands in one of these places only.
             _ if FIGURES.contains(&metric) => {
-                number(&format!("/{metric}")).or_else(|| number(&format!("/server/{metric}")))
+                ["", "/server", "/guests", "/soak"].iter().find_map(|place| number(&format!("{place}/{metric}")))
             }
             _ => None,
         }

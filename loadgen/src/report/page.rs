@@ -5,8 +5,12 @@ use std::io::{self, Write};
 
 const FRAME: &str = include_str!("page/page.html");
 const STYLE: &str = include_str!("page/page.css");
-const SCRIPTS: [&str; 3] =
-    [include_str!("page/chart.js"), include_str!("page/charts.js"), include_str!("page/page.js")];
+const SCRIPTS: [&str; 4] = [
+    include_str!("page/chart.js"),
+    include_str!("page/charts.js"),
+    include_str!("page/verbs.js"),
+    include_str!("page/page.js"),
+];
 
 /// Writes the page of a result.
 pub fn write(result: &Value, out: &mut impl Write) -> io::Result<()> {

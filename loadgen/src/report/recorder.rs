@@ -124,9 +124,12 @@ impl Default for Curve {
 
 impl Curve {
     fn note(&mut self, at_ns: u64, open: u32, failed: u64) {
-        if at_ns < self.next_ns {
-            return;
+        if at_ns >= self.next_ns {
+            self.note_now(at_ns, open, failed);
         }
+    }
+
+    fn note_now(&mut self, at_ns: u64, open: u32, failed: u64) {
         if self.points.len() >= CURVE_POINTS_MAX {
             let mut kept = false;
             self.points.retain(|_| {
@@ -241,7 +244,7 @@ impl Recorder {
             return;
         }
         let now_ns = shared.clock.ns();
-        self.note_curve(now_ns, shared);
+        self.note_curve(now_ns, shared, Curve::note);
         if now_ns < self.next_ns {
             return;
         }
@@ -267,6 +270,7 @@ impl Recorder {
     fn end_stretch(&mut self, now_ns: u64, shared: &Shared) {
         // On the first turn there is nothing to end.
         if !self.samples.stretches.is_empty() {
+            self.note_curve(now_ns, shared, Curve::note_now);
             self.push(now_ns, shared);
         }
     }
@@ -314,15 +318,15 @@ impl Recorder {
         self.server = now;
     }
 
-    fn note_curve(&mut self, now_ns: u64, shared: &Shared) {
+    fn note_curve(&mut self, now_ns: u64, shared: &Shared, note: fn(&mut Curve, u64, u32, u64)) {
         let open = || shared.sum_u32(|worker| &worker.open);
         let Samples { stretches, ramp, visits, .. } = &mut self.samples;
         match stretches.last().map(|stretch| stretch.period) {
             Some(Period::Connect) => {
-                ramp.note(now_ns, open(), u64::from(shared.sum_u32(|worker| &worker.failed)));
+                note(ramp, now_ns, open(), u64::from(shared.sum_u32(|worker| &worker.failed)));
             }
             Some(Period::Measured | Period::Return) if self.has_guests => {
-                visits.note(now_ns, open(), shared.sum(|worker| &worker.guest.refused));
+                note(visits, now_ns, open(), shared.sum(|worker| &worker.guest.refused));
             }
             _ => {}
         }
@@ -368,7 +372,7 @@ mod tests {
         let samples = recorder.finish(&shared);
         let periods: Vec<Period> = samples.stretches.iter().map(|stretch| stretch.period).collect();
         assert_eq!(periods, [Period::Connect, Period::Measured]);
-        assert_eq!((samples.ramp.points.len(), samples.visits.points.len()), (1, 0));
+        assert_eq!((samples.ramp.points.len(), samples.visits.points.len()), (2, 0), "one look, and the end");
         let last = samples.stretches[1].samples.last().expect("the end").board;
         assert_eq!((last.sent, last.expected, last.received), (3, 30, 29));
         assert_eq!(samples.stretches[0].samples.last().map(|sample| sample.at_ns), Some(started_ns));
@@ -405,7 +409,7 @@ mod tests {
             recorder.look(&shared);
         }
         let samples = recorder.finish(&shared);
-        assert_eq!((samples.ramp.points.len(), samples.visits.points.len()), (1, 2));
+        assert_eq!((samples.ramp.points.len(), samples.visits.points.len()), (2, 4), "a look and the end of each");
     }
 
     #[test]

@@ -4,10 +4,44 @@
 pub const REDACTED: &str = "REDACTED";
 
 /// Names before `=` in URLs and connection strings whose values are secrets, in lower case.
-const SECRET_KEYS: [&str; 4] = ["access_token", "accesskey", "sig", "password"];
+const SECRET_KEYS: [&str; 12] = [
+    "access_token",
+    "accesskey",
+    "api_key",
+    "apikey",
+    "client_secret",
+    "code",
+    "key",
+    "password",
+    "secret",
+    "sig",
+    "signature",
+    "token",
+];
+
+/// How a JSON Web Token begins: the base64 of `{"`.
+const TOKEN_START: &str = "eyJ";
+
+/// A text without the JSON Web Tokens in it, wherever they stand.
+pub fn text(text: &str) -> String {
+    let in_token = |c: char| c.is_ascii_alphanumeric() || "-_.~+/=%".contains(c);
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find(TOKEN_START) {
+        let end = rest[at..].find(|c| !in_token(c)).map_or(rest.len(), |len| at + len);
+        let token = rest[at..end].matches('.').count() >= 2;
+        out.push_str(&rest[..at]);
+        out.push_str(if token { REDACTED } else { &rest[at..end] });
+        rest = &rest[end..];
+    }
+    out.push_str(rest);
+    out
+}
 
 /// A target without the values of secret parameters and without a password before the host.
-pub fn target(text: &str) -> String {
+pub fn target(target: &str) -> String {
+    let text = text(target);
+    let text = text.as_str();
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(at) = rest.find('=') {
@@ -92,5 +126,14 @@ mod tests {
         );
         assert_eq!(target("ws://me:s3cret@h:1/x@y"), "ws://REDACTED@h:1/x@y");
         assert_eq!(target("ws://h:1/x@y"), "ws://h:1/x@y");
+        assert_eq!(target("http://h/p?code=s3cret&Token=s3cret&q=1"), "http://h/p?code=REDACTED&Token=REDACTED&q=1");
+    }
+
+    #[test]
+    fn tokens_are_known_by_their_looks() {
+        let token = "eyJhbGciOiJIUzI1NiJ9.eyJhdWQiOiJ4In0.c2lnbmF0dXJl-_";
+        assert_eq!(text(&format!("401 for '{token}', {token}")), "401 for 'REDACTED', REDACTED");
+        assert_eq!(line(&["l", "--publish-prefix", token]), "l --publish-prefix REDACTED");
+        assert_eq!(text("eyJust a word"), "eyJust a word");
     }
 }

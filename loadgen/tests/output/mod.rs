@@ -3,7 +3,9 @@
 use clap::Parser;
 use fanfare_loadgen::cli::Cli;
 use fanfare_loadgen::report::Report;
+use fanfare_loadgen::report::document::Document;
 use fanfare_loadgen::report::folder::Folder;
+use fanfare_loadgen::threshold::{DISTRIBUTIONS, FIGURES, POINTS};
 use jsonschema::Validator;
 use serde_json::{Value, json};
 use std::fs;
@@ -75,6 +77,19 @@ fn strict(schema: &Value) -> Value {
         Value::Array(items) => Value::Array(items.iter().map(strict).collect()),
         value => value.clone(),
     }
+}
+
+/// Holds every figure of a result read again against that of the run. Returns how many there are.
+pub(crate) fn figures_read_again(output: &Output) -> usize {
+    let document = Document::read(&output.path).expect("a result");
+    let points = DISTRIBUTIONS.iter().flat_map(|name| POINTS.map(|point| format!("{name}.{point}")));
+    let names: Vec<String> = points.chain(FIGURES.map(str::to_owned)).collect();
+    for name in &names {
+        let (read, known) = (document.figure(name), output.report.figure(name));
+        let same = read.zip(known).is_some_and(|(read, known)| (read - known).abs() <= 1e-9 * known.abs());
+        assert!(same || read == known, "{name}: {read:?} against {known:?}");
+    }
+    names.iter().filter(|name| document.figure(name).is_some()).count()
 }
 
 /// The schema of the repository, as published and with every object closed.
