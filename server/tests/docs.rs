@@ -256,3 +256,81 @@ fn every_test_that_holds_a_promise_exists() {
     }
     assert!(tests > 30, "{tests} names were found: the tables are written in another way");
 }
+
+/// Lines of the checklist of the specification that the server is built from.
+const CHECKLIST_LINES: u32 = 160;
+
+/// The lines that a test's name says it is about: `line 72: ...`, `lines 93 and 95: ...`, `line_088_...`.
+fn lines_of(name: &str) -> BTreeSet<u32> {
+    let mut lines = BTreeSet::new();
+    let mut counting = false;
+    for word in name.split([' ', '_', ':', ';', ',', '(', ')']) {
+        counting = match (word, word.parse()) {
+            ("line" | "lines", _) => true,
+            ("" | "and", _) => counting,
+            (_, Ok(line)) if counting => {
+                lines.insert(line);
+                true
+            }
+            _ => false,
+        };
+    }
+    lines
+}
+
+/// Whether the text of a test file has a test whose name begins so.
+fn has_test(path: &str, text: &str, name: &str) -> bool {
+    let begins = |before: &[&str]| before.iter().any(|before| text.contains(&format!("{before}{name}")));
+    match path.rsplit('.').next() {
+        Some("mjs") => {
+            ["'", "\"", "`"].iter().any(|quote| text.replace("\\'", "'").contains(&format!("{quote}{name}")))
+        }
+        Some("java") => begins(&["@DisplayName(\""]),
+        Some("py") => text.contains(&format!("def {name}(")),
+        Some("rs") => text.contains(&format!("fn {name}(")),
+        _ => false,
+    }
+}
+
+#[test]
+fn every_line_of_the_checklist_has_its_tests_or_says_why_not() {
+    let conformance = read("docs/conformance.md");
+    let rows = prose(&conformance).filter(|line| line.starts_with("| ") && !line.starts_with("| Line "));
+    let mut lines = Vec::new();
+    for row in rows {
+        let cells: Vec<&str> = row.trim_matches('|').split('|').map(str::trim).collect();
+        let &[line, _, held_by] = &cells[..] else { panic!("docs/conformance.md: three cells in {row}") };
+        let line: u32 = line.parse().unwrap_or_else(|error| panic!("docs/conformance.md: {line}: {error}"));
+        lines.push(line);
+        let (mut tests, mut numbered, mut judged_by_name) = (0, false, false);
+        let mut file: Option<(&str, String)> = None;
+        for name in quoted(held_by) {
+            if name.contains('/') && [".rs", ".mjs", ".py", ".java"].iter().any(|kind| name.ends_with(kind)) {
+                file = Some((name, read(name)));
+            } else if let Some((path, text)) = &file {
+                assert!(has_test(path, text, name), "docs/conformance.md, line {line}: {path} has no `{name}`");
+                tests += 1;
+                numbered |= lines_of(name).contains(&line);
+                // Clients of other languages have names of their own.
+                judged_by_name |= path.ends_with(".rs") || path.ends_with(".mjs");
+            }
+        }
+        assert!(
+            tests > 0 || held_by.starts_with("*Not "),
+            "docs/conformance.md, line {line}: neither a test nor a reason"
+        );
+        assert!(numbered || !judged_by_name, "docs/conformance.md, line {line}: no test of it carries its number");
+    }
+    assert_eq!(lines, (1..=CHECKLIST_LINES).collect::<Vec<_>>(), "every line of the checklist once, in order");
+}
+
+#[test]
+fn names_of_tests_say_their_lines() {
+    let lines = |name: &str| lines_of(name).into_iter().collect::<Vec<_>>();
+    assert_eq!(lines("line 72: the end with data is 200"), [72]);
+    assert_eq!(lines("line 63: the first poll; line 66: with its headers"), [63, 66]);
+    assert_eq!(lines("lines 93 and 95: headers, 7 of them"), [93, 95]);
+    assert_eq!(lines("lines_130_131_and_132_each_target"), [130, 131, 132]);
+    assert_eq!(lines("a redirect is followed, once (line 16)"), [16]);
+    assert_eq!(lines("32 lines of 80"), [80; 0]);
+}

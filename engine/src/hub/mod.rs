@@ -31,3 +31,4 @@ pub mod switchboard;
 pub(crate) mod uplink;
 pub mod uploads;
 pub(crate) mod waiting;
+pub(crate) mod window;

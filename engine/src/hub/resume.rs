@@ -10,11 +10,7 @@
 //!                             |
 //!                             +--- Ack: forgotten
 //! ```
-//!
-//! Runs are kept whole: of one that holds several messages nothing is forgotten before all are acknowledged. What is then
-//! sent twice carries numbers that the client has seen, and drops (spec 7.2).
 
-use crate::buf::segment::Holdings;
 use crate::buf::{Extent, SegmentId};
 use crate::conn::outbox;
 use crate::conn::slots::{Flags, State};
@@ -22,12 +18,12 @@ use crate::event::CloseReason;
 use crate::hub::connect::Newcomer;
 use crate::hub::outgoing::Outgoing;
 use crate::hub::switchboard::Switchboard;
+use crate::hub::window::{Heard, Window, within};
 use crate::io::Slot;
 use fanfare_protocol::error::CloseCode;
 use fanfare_protocol::hub::message::Message;
-use fanfare_protocol::hub::session::{Session, Tick, ticks_from_ms};
+use fanfare_protocol::hub::session::{Session, ticks_from_ms};
 use fanfare_protocol::negotiate::Transport;
-use std::collections::VecDeque;
 
 /// The class of runs that are not numbered: handshakes, pings, closes, acknowledgements.
 pub(crate) const UNNUMBERED: u8 = 1;
@@ -35,123 +31,6 @@ pub(crate) const UNNUMBERED: u8 = 1;
 /// A client that has heard the answer to its handshake for so long counts what it hears, whether it has said anything or
 /// not (spec 7.6: 100 to 250 ms).
 const BEGUN_TICKS: u16 = ticks_from_ms(300);
-
-/// Both directions of a connection that may change its carrier.
-#[derive(Debug)]
-pub(crate) struct Window {
-    /// Sent and not acknowledged, in order.
-    kept: VecDeque<Extent>,
-    kept_bytes: usize,
-    /// Messages that were acknowledged and are not kept any more.
-    forgotten: u64,
-    /// Messages that were ever sent.
-    sent: u64,
-    /// The number of the client's next message.
-    hears: u64,
-    /// The highest of its numbers that we have acted on.
-    heard: u64,
-    /// The client does not know that we have.
-    owes_ack: bool,
-    /// The client counts what it hears from its first message after the handshake on (spec 7.6).
-    begun: bool,
-    /// When the handshake was answered.
-    agreed: Tick,
-}
-
-/// What the window makes of a message from the client.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Heard {
-    /// It is to be acted on.
-    New,
-    /// It was, on an earlier carrier; or it is the window's own business.
-    Done,
-    /// The client's numbers do not fit ours: messages are missing.
-    Gap,
-}
-
-impl Window {
-    /// Of a connection whose handshake was answered at `agreed`.
-    fn new(agreed: Tick) -> Self {
-        let kept = VecDeque::new();
-        Self { kept, kept_bytes: 0, forgotten: 0, sent: 0, hears: 0, heard: 0, owes_ack: false, begun: false, agreed }
-    }
-
-    fn keep(&mut self, holdings: &mut Holdings, run: Extent) {
-        holdings.hold(run.segment);
-        self.kept_bytes += run.len as usize;
-        self.sent += u64::from(run.count);
-        self.kept.push_back(run);
-    }
-
-    /// The client has everything up to this number. What it cannot have yet is taken for what it can.
-    fn forget_up_to(&mut self, holdings: &mut Holdings, number: u64) {
-        let number = number.min(self.sent);
-        while let Some((runs, messages)) = self.first_whole() {
-            if self.forgotten + messages > number {
-                break;
-            }
-            self.forgotten += messages;
-            for run in self.kept.drain(..runs) {
-                self.kept_bytes -= run.len as usize;
-                holdings.release(run.segment);
-            }
-        }
-    }
-
-    /// Runs at the front that end with a message, and the messages in them.
-    fn first_whole(&self) -> Option<(usize, u64)> {
-        let mut messages = 0;
-        for (index, run) in self.kept.iter().enumerate() {
-            messages += u64::from(run.count);
-            if run.flags & Extent::CONTINUES == 0 {
-                return Some((index + 1, messages));
-            }
-        }
-        None
-    }
-
-    fn hear(&mut self, holdings: &mut Holdings, message: &Message<'_>) -> Heard {
-        self.begun = true;
-        match *message {
-            Message::Ack { sequence_id } => {
-                self.forget_up_to(holdings, sequence_id);
-                Heard::Done
-            }
-            // Numbers begin at 1; the client goes on with one that we have had, or with the next.
-            Message::Sequence { sequence_id } if sequence_id > self.hears + 1 => Heard::Gap,
-            Message::Sequence { sequence_id } => {
-                self.hears = sequence_id.saturating_sub(1);
-                Heard::Done
-            }
-            _ if !message.is_trackable() => Heard::New,
-            _ => {
-                self.hears += 1;
-                if self.hears < self.heard {
-                    return Heard::Done;
-                }
-                // Sent again up to the last one: our acknowledgement went with the carrier, and is waited for.
-                self.owes_ack = true;
-                let new = self.hears > self.heard;
-                self.heard = self.hears;
-                if new { Heard::New } else { Heard::Done }
-            }
-        }
-    }
-
-    /// Forgets everything.
-    fn clear(&mut self, holdings: &mut Holdings) {
-        self.kept.drain(..).for_each(|run| holdings.release(run.segment));
-    }
-
-    /// Runs that are kept.
-    pub(crate) fn runs(&self) -> impl Iterator<Item = &Extent> {
-        self.kept.iter()
-    }
-
-    pub(crate) fn touches(&self, segment: SegmentId) -> bool {
-        self.kept.iter().any(|run| run.segment == segment)
-    }
-}
 
 impl Switchboard {
     /// A WebSocket comes whose client may resume. `false`: there is no room, or somebody else was faster.
@@ -247,7 +126,7 @@ impl Switchboard {
         }
         let Some(window) = self.windows.get_mut(&slot) else { return true };
         let held = window.kept_bytes;
-        let heard = window.hear(&mut self.holdings, message);
+        let heard = window.hear(&self.logs, &mut self.holdings, message);
         let waits = self.slots.hot(slot).flags.has(Flags::POLL_OUT_ARMED);
         let freed = self.windows.get(&slot).is_some_and(|window| window.kept_bytes < held);
         if waits || freed {
@@ -276,7 +155,7 @@ impl Switchboard {
         let mut torn = false;
         let mut waits = false;
         loop {
-            let run = self.slots.hot(session).first;
+            let mut run = self.slots.hot(session).first;
             if run.is_empty() {
                 break;
             }
@@ -287,12 +166,22 @@ impl Switchboard {
                     waits = true;
                     break;
                 }
+                if !torn {
+                    run = within(&self.logs, run, bytes_max.saturating_sub(window.kept_bytes));
+                }
                 window.keep(&mut self.holdings, run);
             }
             torn = run.flags & Extent::CONTINUES != 0;
             self.owe(socket, run);
             let (hot, queues) = self.slots.outbox(session);
+            let left = hot.first.count - run.count;
+            let is_cut = run.len < hot.first.len;
             outbox::release(hot, queues, &mut self.holdings, run.len);
+            if is_cut {
+                // Between two messages.
+                hot.first.flags &= !Extent::BEGUN;
+                hot.first.count = left;
+            }
         }
         if waits && deaf {
             // Neither side can go on.
@@ -350,60 +239,5 @@ impl Switchboard {
     pub(crate) fn windows_over(&self, segment: SegmentId) -> Vec<Slot> {
         let touching = self.windows.iter().filter(|(_, window)| window.touches(segment));
         touching.map(|(&session, _)| session).collect()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::buf::segment::{Logs, SEGMENT_BYTES};
-    use fanfare_protocol::hub::message::Message;
-
-    fn run(offset: u32, count: u16, flags: u8) -> Extent {
-        Extent { segment: SegmentId::new(0, 0), offset, len: 10, count, flags, ..Extent::default() }
-    }
-
-    #[test]
-    fn what_is_acknowledged_is_forgotten_in_whole_messages_and_whole_runs() {
-        let logs = Logs::new(1, 4 * SEGMENT_BYTES).expect("a log");
-        let mut holdings = Holdings::new(0, &logs);
-        let mut window = Window::new(Tick(0));
-        window.keep(&mut holdings, run(0, 2, 0));
-        // A message in two pieces, the second with another one behind it.
-        window.keep(&mut holdings, run(10, 0, Extent::CONTINUES));
-        window.keep(&mut holdings, run(20, 2, 0));
-        window.keep(&mut holdings, run(30, 1, 0));
-        assert_eq!((window.sent, window.kept_bytes), (5, 40));
-        for (number, forgotten, kept) in [(1, 0, 4), (2, 2, 3), (3, 2, 3), (4, 4, 1), (4, 4, 1), (99, 5, 0)] {
-            window.forget_up_to(&mut holdings, number);
-            assert_eq!((window.forgotten, window.kept.len()), (forgotten, kept), "after Ack {number}");
-        }
-        assert_eq!((window.kept_bytes, holdings.total()), (0, 0));
-    }
-
-    #[test]
-    fn the_clients_numbers_are_counted_and_compared() {
-        let logs = Logs::new(1, 4 * SEGMENT_BYTES).expect("a log");
-        let mut holdings = Holdings::new(0, &logs);
-        let mut window = Window::new(Tick(0));
-        let cancel = Message::CancelInvocation { invocation_id: "1".into() };
-        let mut hear = |message: &Message<'_>| window.hear(&mut holdings, message);
-        assert_eq!(hear(&Message::Ping), Heard::New);
-        assert_eq!(hear(&cancel), Heard::New);
-        assert_eq!(hear(&cancel), Heard::New);
-        // Another carrier: the client goes on with its second message.
-        assert_eq!(hear(&Message::Sequence { sequence_id: 2 }), Heard::Done);
-        assert_eq!(hear(&cancel), Heard::Done, "line 139: a replayed message runs once");
-        assert_eq!(hear(&cancel), Heard::New);
-        assert_eq!(hear(&Message::Sequence { sequence_id: 4 }), Heard::Done, "nothing is missing");
-        assert_eq!(hear(&Message::Sequence { sequence_id: 5 }), Heard::Gap, "line 140");
-        assert!(window.heard == 3 && window.owes_ack);
-        // Ours was lost with the last carrier: what is sent again up to the last number is acknowledged again.
-        window.owes_ack = false;
-        window.hear(&mut holdings, &Message::Sequence { sequence_id: 2 });
-        assert_eq!(window.hear(&mut holdings, &cancel), Heard::Done);
-        assert!(!window.owes_ack);
-        assert_eq!(window.hear(&mut holdings, &cancel), Heard::Done);
-        assert!(window.owes_ack);
     }
 }

@@ -2,6 +2,8 @@
 
 #![allow(dead_code, reason = "every test program uses its own part of it")]
 
+pub(crate) mod http;
+
 use fanfare_protocol::ws::DataKind;
 use fanfare_protocol::ws::decoder::{Decoder, Event, Role};
 use fanfare_protocol::ws::encode::write_masked_message;
@@ -47,6 +49,11 @@ impl Client {
         Self { stream, decoder: Decoder::new(Role::Client), pending: String::new(), ended: false }
     }
 
+    /// Its socket. What it has read and not returned is gone.
+    pub(crate) fn into_stream(self) -> TcpStream {
+        self.stream
+    }
+
     /// These hub messages in one frame.
     pub(crate) fn send(&mut self, messages: &[&str]) {
         let bytes: String = messages.iter().flat_map(|message| [message, "\u{1e}"]).collect();
@@ -89,6 +96,14 @@ impl Client {
         }
     }
 
+    /// Whether another message comes before the read time-out of the stream; the message stays.
+    pub(crate) fn has_more(&mut self) -> bool {
+        if self.pending.contains('\u{1e}') {
+            return true;
+        }
+        self.stream.peek(&mut [0]).is_ok_and(|peeked| peeked > 0)
+    }
+
     /// Expects these messages, in this order.
     pub(crate) fn hears(&mut self, messages: &[&str]) {
         for message in messages {
@@ -121,16 +136,7 @@ impl Client {
 
 /// The connection token for a client of `/hub` that would like to resume.
 pub(crate) fn negotiate(address: SocketAddr) -> String {
-    let mut stream = TcpStream::connect(address).unwrap();
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    let query = "negotiateVersion=1&useStatefulReconnect=true";
-    let request =
-        format!("POST /hub/negotiate?{query} HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
-    stream.write_all(request.as_bytes()).unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
-    let token = answer.split("\"connectionToken\":\"").nth(1).unwrap_or_else(|| panic!("{answer}"));
-    token.split('"').next().unwrap().to_owned()
+    http::negotiate(address, "/hub", "&useStatefulReconnect=true").0
 }
 
 pub(crate) fn call(id: &str, method: &str, arguments: &str) -> String {

@@ -12,6 +12,7 @@
 //! +-+-+-+-+-------+-+-------------+-------------------------------+
 //! ```
 
+pub mod boundaries;
 pub mod decoder;
 pub mod deflate;
 pub mod encode;

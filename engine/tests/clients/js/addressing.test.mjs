@@ -36,13 +36,13 @@ for (const variant of VARIANTS) {
         await use(hubs, ids, check);
       });
 
-    test('BroadcastAll reaches every connection, the caller too', () =>
+    test('line 130: BroadcastAll reaches every connection, the caller too', () =>
       four(([hub], _, check) => check([0, 1, 2, 3], 'to all', () => hub.invoke('BroadcastAll', 'to all'))));
 
-    test('SendToOthers spares the caller', () =>
+    test('line 130: SendToOthers spares the caller', () =>
       four(([hub], _, check) => check([1, 2, 3], 'to others', () => hub.invoke('SendToOthers', 'to others'))));
 
-    test('groups: join, send, except, leave', () =>
+    test('line 130: groups: join, send, except, leave', () =>
       four(async (hubs, ids, check) => {
         const group = `g-${variant.name}`;
         await Promise.all([1, 2, 3].map((i) => hubs[i].invoke('JoinGroup', group)));
@@ -56,7 +56,7 @@ for (const variant of VARIANTS) {
         await check([0, 2, 3], 'the caller is a member', send('the caller is a member'));
       }));
 
-    test('joining twice is joining once, leaving a group one is not in does nothing', () =>
+    test('line 133: joining twice is joining once, leaving a group one is not in does nothing', () =>
       four(async (hubs, _, check) => {
         const group = `twice-${variant.name}`;
         await hubs[1].invoke('JoinGroup', group);
@@ -67,7 +67,7 @@ for (const variant of VARIANTS) {
         await check([], 'nobody', () => hubs[0].invoke('SendToGroup', group, 'nobody'));
       }));
 
-    test('group names are case-sensitive, and any text will do', () =>
+    test('line 132: group names are case-sensitive, and any text will do', () =>
       four(async (hubs, _, check) => {
         await hubs[1].invoke('JoinGroup', 'Case');
         await hubs[2].invoke('JoinGroup', 'case');
@@ -78,7 +78,7 @@ for (const variant of VARIANTS) {
         await check([], 'empty group', () => hubs[0].invoke('SendToGroup', 'nobody here', 'empty group'));
       }));
 
-    test('SendToUser reaches every connection of that user and no other', () =>
+    test('lines 130 and 132: SendToUser reaches every connection of that user and no other', () =>
       four(
         async (hubs, _, check) => {
           assert.deepEqual(await Promise.all(hubs.map((hub) => hub.invoke('GetUserName'))), [null, 'bob', 'bob', 'Bob']);
@@ -89,7 +89,7 @@ for (const variant of VARIANTS) {
         [undefined, ...['bob', 'bob', 'Bob'].map((sub) => ({ token: token({ sub }) }))],
       ));
 
-    test('SendToConnection reaches one connection; an unknown id is no error', () =>
+    test('lines 130 and 134: SendToConnection reaches one connection; an unknown id is no error', () =>
       four(async (hubs, ids, check) => {
         await check([2], 'one', () => hubs[0].invoke('SendToConnection', ids[2], 'one'));
         await check([0], 'oneself', () => hubs[0].invoke('SendToConnection', ids[0], 'oneself'));
@@ -98,7 +98,7 @@ for (const variant of VARIANTS) {
         await check([], 'gone', () => hubs[0].invoke('SendToConnection', ids[3], 'gone'));
       }));
 
-    test('a reconnected client is in no group', () =>
+    test('line 133: a reconnected client is in no group', () =>
       four(async (hubs, _, check) => {
         const group = `gone-${variant.name}`;
         await hubs[1].invoke('JoinGroup', group);
@@ -151,7 +151,7 @@ for (const variant of NEGOTIATED) {
 
     // Where every send is a request of its own, fewer of them.
     const count = variant.transport === 'WebSockets' ? 1_000 : 200;
-    test(`${count.toLocaleString('en')} messages from each of four senders arrive whole and in each sender's order`, () =>
+    test(`line 135: ${count.toLocaleString('en')} messages from each of four senders arrive whole and in each sender's order`, () =>
       withConnections(Array.from({ length: 6 }, () => build(testhub, variant)), async (...hubs) => {
         const group = `order-${variant.name}`;
         const receivers = hubs.slice(4);

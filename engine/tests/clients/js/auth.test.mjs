@@ -79,7 +79,7 @@ const BAD = {
 
 describe('tokens', () => {
   for (const [what, bad] of Object.entries(BAD)) {
-    test(`401, empty, on negotiate and on the upgrade: ${what}`, async () => {
+    test(`lines 19 and 148: 401, empty, on negotiate and on the upgrade: ${what}`, async () => {
       const headers = bad === null ? [] : bearer(bad);
       const answer = await request(testhub, 'POST', '/authorizedhub/negotiate?negotiateVersion=1', { headers });
       assert.deepEqual([answer.status, answer.reason, answer.body], [401, 'Unauthorized', '']);
@@ -101,7 +101,7 @@ describe('tokens', () => {
     opened.destroy();
   });
 
-  test('the query access_token is taken on the upgrade, and the header wins over it', async () => {
+  test('line 148: the query access_token is taken on the upgrade, and the header wins over it', async () => {
     const opened = await HubSocket.open(testhub, `/authorizedhub?access_token=${token({ sub: 'query' })}`);
     await opened.shakeHands();
     opened.invoke('0', 'GetUserName');

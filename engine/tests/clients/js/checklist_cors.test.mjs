@@ -50,11 +50,11 @@ for (const shards of [1, 4]) {
       });
 
     for (const hub of ['/testhub', '/testhub-nowebsockets', '/authorizedhub', '/redirecthub']) {
-      const targets = [['21', `${hub}/negotiate?negotiateVersion=1`, ['POST']]];
-      if (hub !== '/redirecthub') targets.push(['22', `${hub}?id=AAAAAAAAAAAAAAAAAAAAAA`, ['GET', 'POST', 'DELETE']], ['22', hub, ['GET', 'POST', 'DELETE']]);
+      const targets = [['line 21: preflight', `${hub}/negotiate?negotiateVersion=1`, ['POST']]];
+      if (hub !== '/redirecthub') targets.push(['line 22: preflight', `${hub}?id=AAAAAAAAAAAAAAAAAAAAAA`, ['GET', 'POST', 'DELETE']], ['line 22: preflight', hub, ['GET', 'POST', 'DELETE']]);
       for (const [line, path, methods] of targets) {
         for (const method of methods) {
-          test(`line ${line}: ${method} ${path}`, async () => {
+          test(`${line} of ${method} ${path}`, async () => {
             const answer = await preflight(path, own, method);
             assert.ok([200, 204].includes(answer.status), `answered ${answer.status}`);
             assert.equal(answer.body, '');

@@ -1,12 +1,12 @@
 // The client specification's checklist, lines 1-15, 19 (negotiate) and 26-36, 39 (dispatch), over raw sockets.
-// Not here: 5 (a server minimum is no option of the contract), 10 (in methods.test.mjs), 12 (checklist_time),
-// 16 and 17 (lifetime.test.mjs), 33, 35 for SSE, 37 and 38 (checklist_transports.test.mjs), 21-25 (checklist_cors.test.mjs).
+// Where the others are: docs/conformance.md.
 
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { HubSocket, withHub, withWebSocket } from './support/frames.mjs';
+import { Events, Polling } from './support/sessions.mjs';
 import { negotiate, request, Socket } from './support/socket.mjs';
-import { testhubForThisFile } from './support/testhub.mjs';
+import { Testhub, testhubForThisFile } from './support/testhub.mjs';
 
 const testhub = await testhubForThisFile();
 const post = (path, options) => request(testhub, 'POST', path, options);
@@ -114,9 +114,12 @@ describe('negotiate', () => {
     assert.ok(!('useStatefulReconnect' in (await negotiate(testhub, '/testhub', 'negotiateVersion=1&useStatefulReconnect=false'))));
   });
 
-  test('line 15: asked for, useStatefulReconnect is true or absent, never false', async () => {
-    const reply = await negotiate(testhub, '/testhub', 'negotiateVersion=1&useStatefulReconnect=true');
-    if ('useStatefulReconnect' in reply) assert.equal(reply.useStatefulReconnect, true);
+  test('line 15: asked for, useStatefulReconnect is true', async () => {
+    for (const asked of ['useStatefulReconnect=true', 'USESTATEFULRECONNECT=True']) {
+      assert.equal((await negotiate(testhub, '/testhub', `negotiateVersion=1&${asked}`)).useStatefulReconnect, true);
+    }
+    // A version 0 client has no secret to come back with.
+    assert.ok(!('useStatefulReconnect' in (await negotiate(testhub, '/testhub', 'useStatefulReconnect=true'))));
   });
 
   test('line 19: 401 has its reason phrase and an empty body', async () => {
@@ -281,6 +284,30 @@ describe('plain HTTP', () => {
     const before = await testhub.connections();
     await negotiate(testhub);
     assert.equal(await testhub.connections(), before + 1);
+  });
+
+  test('/stats counts a connection of each transport before its handshake as it does after it', async () => {
+    const own = await Testhub.spawn();
+    try {
+      const polling = await Polling.negotiated(own);
+      const events = await Events.negotiated(own);
+      const { connectionToken } = await negotiate(own);
+      assert.equal(await own.connections(), 3, 'negotiated');
+      await polling.poll();
+      await events.get();
+      const websocket = await HubSocket.open(own, `/testhub?id=${connectionToken}`);
+      assert.equal(await own.connections(), 3, 'bound to a transport');
+      await polling.posted(polling.handshake());
+      await events.posted(events.handshake());
+      await websocket.shakeHands();
+      assert.equal((await polling.poll()).body, '{}\u001e');
+      assert.equal((await events.event()).toString(), '{}\u001e');
+      assert.equal(await own.connections(), 3, 'shaken hands');
+      events.destroy();
+      websocket.destroy();
+    } finally {
+      await own.stop('SIGKILL');
+    }
   });
 
   for (const path of ['/', '/nothing', '/testhub/nothing', '/testhubx', '/testhub%00']) {

@@ -1,7 +1,5 @@
 // The client specification's checklist, lines 111-118 and 128-135, with both hub protocols over raw sockets.
-// Waiting lines (108-110) are in checklist_time.test.mjs; addressing (130-134) is also in addressing.test.mjs.
-// Not here: 113's limit above one, 127 and 131 (nothing in the contract reaches them); 114 and 119-126 are in
-// checklist_streams.test.mjs.
+// Where the others are: docs/conformance.md.
 
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';

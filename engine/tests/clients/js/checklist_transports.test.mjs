@@ -3,7 +3,7 @@
 // ends), and what HTTP clients do to both.
 // Every request has a TCP connection of its own, so with four shards one session's requests reach the server anywhere.
 // The lines that need waiting (12, 58, 64, 68, 73, 85) are in checklist_transports_time.test.mjs.
-// Not here: 32 for these two transports (every path of the contract has both).
+// Where the others are: docs/conformance.md.
 
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
@@ -838,7 +838,7 @@ for (const shards of [1, 4]) {
         const mine = { path: '/authorizedhub', headers: bearer('owner') };
         const requests = [['POST', '', []], ['GET', '', []], ['GET', '', EVENTS], ['DELETE', '', []]];
 
-        test('requests without a token are 401, empty, and leave the connection alone', () =>
+        test('line 148: requests without a token are 401, empty, and leave the connection alone', () =>
           using(async (session) => {
             for (const [method, body, headers] of requests) {
               const answer = await request(testhub, method, session.target, { body, headers });

@@ -159,7 +159,7 @@ describe('/ws-echo-deflate', () => {
     }
   }
 
-  test('a compressed message in fragments with pings between comes back as one', () =>
+  test('line 41: a compressed message in fragments with pings between comes back as one', () =>
     usingRaw('/ws-echo-deflate', async (raw) => {
       const text = 'fragment '.repeat(200);
       const payload = deflated(text);
@@ -233,7 +233,7 @@ describe('/ws-echo-deflate', () => {
 
 describe('/testhub-deflate', () => {
   for (const protocol of ['json', 'messagepack']) {
-    test(`${protocol}: broadcasts reach clients with and without compression, long ones compressed`, async () => {
+    test(`line 41: ${protocol}: broadcasts reach clients with and without compression, long ones compressed`, async () => {
       const plain = { perMessageDeflate: false };
       await usingHub(protocol, (one) => usingHub(protocol, (two) => usingHub(protocol, (without) => usingHub(protocol, async (elsewhere) => {
         for (const length of [10, PLAIN_BYTES_MIN, 2_000, 30_000]) {

@@ -20,13 +20,13 @@ const FRAMING_BYTES = {
 
 for (const variant of NEGOTIATED) {
   describe(`sizes: ${variant.name}`, () => {
-    test('a message of exactly 32,768 bytes is accepted', () =>
+    test('line 111: a message of exactly 32,768 bytes is accepted', () =>
       withConnection(testhub, variant, {}, async (hub) => {
         const string = pattern(LIMIT_BYTES - FRAMING_BYTES[variant.protocol]);
         assert.equal(await hub.invoke('Echo', string), string);
       }));
 
-    test('a message of 32,769 bytes ends the connection with a named error', () =>
+    test('line 111: a message of 32,769 bytes ends the connection with a named error', () =>
       withConnection(testhub, variant, {}, async (hub) => {
         const closed = new Promise((resolve) => hub.onclose(resolve));
         const string = pattern(LIMIT_BYTES + 1 - FRAMING_BYTES[variant.protocol]);
@@ -38,7 +38,7 @@ for (const variant of NEGOTIATED) {
         assert.ok((await within(5_000, 'onclose', closed)).message.includes(shown));
       }));
 
-    test('/testhub-large takes 5 MB and gives it back', () =>
+    test('line 112: /testhub-large takes 5 MB and gives it back', () =>
       withConnection(testhub, variant, { path: '/testhub-large', client_timeout_ms: 60_000 }, async (hub) => {
         const string = pattern(5_000_000);
         assert.equal(await within(40_000, 'Echo of 5 MB', hub.invoke('Echo', string)), string);

@@ -12,7 +12,7 @@ const closing = (hub) => new Promise((resolve) => hub.onclose((error) => resolve
 describe('life', { concurrency: true }, () => {
   for (const variant of NEGOTIATED) {
     describe(variant.name, { concurrency: true }, () => {
-      test('a redirect is followed, once', () =>
+      test('a redirect is followed, once (line 16)', () =>
         withConnection(testhub, variant, { path: '/redirecthub' }, async (hub) => {
           assert.equal(await hub.invoke('GetNumRedirects'), 1);
           assert.equal(await hub.invoke('Echo', 'there'), 'there');
@@ -108,7 +108,7 @@ describe('counting connections', () => {
 describe('the server goes away', { concurrency: true }, () => {
   for (const variant of VARIANTS) {
     for (const signal of ['SIGTERM', 'SIGKILL']) {
-      test(`clients reconnect to its successor after ${signal}: ${variant.name}`, async () => {
+      test(`lines 153 and 155: clients reconnect to its successor after ${signal}: ${variant.name}`, async () => {
         const first = await Testhub.spawn();
         const hub = build(first, variant, { reconnect: [0, 250, 500, 1_000, 2_000, 4_000] });
         const reconnecting = new Promise((resolve) => hub.onreconnecting(resolve));

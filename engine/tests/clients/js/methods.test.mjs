@@ -28,7 +28,7 @@ for (const variant of VARIANTS) {
 
   describe(`values: ${variant.name}`, () => {
     for (const [what, string] of Object.entries(STRINGS)) {
-      test(`Echo gives back ${what}`, () => using(async (hub) => assert.equal(await hub.invoke('Echo', string), string)));
+      test(`line 153: Echo gives back ${what}`, () => using(async (hub) => assert.equal(await hub.invoke('Echo', string), string)));
     }
 
     test('Add sums, negative numbers too', () =>
@@ -106,7 +106,7 @@ for (const variant of VARIANTS) {
         assert.ok(took_ms >= 295 && took_ms < 2_000, `took ${took_ms} ms`);
       }));
 
-    test('method names are found whatever their case', () =>
+    test('line 132: method names are found whatever their case', () =>
       using(async (hub) => {
         assert.equal(await hub.invoke('echo', 'a'), 'a');
         assert.equal(await hub.invoke('ECHO', 'b'), 'b');
@@ -115,7 +115,7 @@ for (const variant of VARIANTS) {
   });
 
   describe(`sends to the caller: ${variant.name}`, () => {
-    test('InvokeWithString sends Message, then completes', () =>
+    test('line 91: InvokeWithString sends Message, then completes without a result', () =>
       using(async (hub) => {
         const inbox = new Inbox(hub, 'Message');
         const result = await hub.invoke('InvokeWithString', 'héllo\u001e');
@@ -123,7 +123,7 @@ for (const variant of VARIANTS) {
         assert.deepEqual(await inbox.take(1), [['héllo\u001e']]);
       }));
 
-    test('a fire-and-forget call does its work too', () =>
+    test('line 153: a fire-and-forget call does its work too', () =>
       using(async (hub) => {
         const inbox = new Inbox(hub, 'Message');
         await hub.send('InvokeWithString', 'fired');
@@ -155,7 +155,7 @@ for (const variant of VARIANTS) {
   });
 
   describe(`the connection: ${variant.name}`, () => {
-    test('GetCallerConnectionId is the id of negotiate', () =>
+    test('line 155: GetCallerConnectionId is the id of negotiate; without negotiate the client knows none', () =>
       using(async (hub) => {
         const id = await hub.invoke('GetCallerConnectionId');
         assert.match(id, /^[A-Za-z0-9_-]{22,}$/);
@@ -170,7 +170,7 @@ for (const variant of VARIANTS) {
         assert.equal(await hub.invoke('GetNumRedirects'), 0);
       }));
 
-    test('the query of the connection is the hub\'s to read', () =>
+    test('line 10: the query of the connection is the hub\'s to read', () =>
       using(async (hub) => assert.equal(await hub.invoke('GetNumRedirects'), 3), { query: 'numRedirects=3' }));
 
     test('GetHeader reads the headers of the connecting request', () =>
@@ -184,7 +184,7 @@ for (const variant of VARIANTS) {
         { headers: { 'X-Test': 'one two' } },
       ));
 
-    test('GetCookie reads the cookie that negotiate set', () =>
+    test('line 152: GetCookie reads the cookie that negotiate set', () =>
       using(async (hub) => {
         assert.equal(await hub.invoke('GetCookie', 'testCookie'), variant.skipNegotiation ? null : 'testValue');
         assert.equal(await hub.invoke('GetCookie', 'noSuchCookie'), null);
@@ -195,7 +195,7 @@ for (const variant of VARIANTS) {
         headers: { Cookie: 'first=1; second=2' },
       }));
 
-    test('a connection stops and starts again', async () => {
+    test('lines 153 and 155: a connection stops and starts again', async () => {
       const hub = build(testhub, variant);
       await hub.start();
       const first = await hub.invoke('GetCallerConnectionId');

@@ -31,7 +31,7 @@ for (const variant of VARIANTS) {
   const using = (use, options) => withConnection(testhub, variant, options, use);
 
   describe(`streams to the client: ${variant.name}`, () => {
-    test('Stream gives a, b, c', () => using(async (hub) => assert.deepEqual(await collect(hub.stream('Stream')), ['a', 'b', 'c'])));
+    test('line 153: Stream gives a, b, c', () => using(async (hub) => assert.deepEqual(await collect(hub.stream('Stream')), ['a', 'b', 'c'])));
 
     test('EmptyStream completes at once', () => using(async (hub) => assert.deepEqual(await collect(hub.stream('EmptyStream')), [])));
 
@@ -66,7 +66,7 @@ for (const variant of VARIANTS) {
         assert.match(text, /^An unexpected error occurred invoking 'StreamThrowException' on the server\. [A-Za-z]+: boom$/);
       }));
 
-    test('a cancelled stream tells its producer', () =>
+    test('line 153: a cancelled stream tells its producer', () =>
       using(async (hub) => {
         const cancelled = new Inbox(hub, 'StreamCanceled');
         const subscription = hub.stream('InfiniteStream').subscribe({ next() {}, complete() {}, error() {} });
@@ -87,7 +87,7 @@ for (const variant of VARIANTS) {
   });
 
   describe(`streams of the client: ${variant.name}`, () => {
-    test('StreamingConcat, SumStream and UploadStream read to the end', () =>
+    test('line 153: StreamingConcat, SumStream and UploadStream read to the end', () =>
       using(async (hub) => {
         const uploaded = new Inbox(hub, 'Uploaded');
         const [letters, numbers, sent] = [new Subject(), new Subject(), new Subject()];

@@ -129,7 +129,7 @@ describe('automatic reconnect', { concurrency: true }, () => {
 // The stock client's fetch throws at a 401 before it could ask for another token (line 149): the call fails.
 describe('a token that has run out', { concurrency: true }, () => {
   for (const variant of NEGOTIATED.filter(({ transport }) => transport !== 'WebSockets')) {
-    test(`is 401 at the next POST, and a new start asks for another: ${variant.name}`, async () => {
+    test(`line 149: is 401 at the next POST, and a new start asks for another: ${variant.name}`, async () => {
       // Clocks may differ by 5 s: the first one is good for two more.
       const good_s = [2 - 5, 600];
       const factory = () => token({ exp: Math.floor(Date.now() / 1000) + (good_s.length > 1 ? good_s.shift() : good_s[0]) });

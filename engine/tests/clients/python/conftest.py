@@ -9,6 +9,7 @@ import socket
 import subprocess
 import threading
 import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
@@ -83,6 +84,31 @@ def own_testhub():
     for testhub in started:
         if testhub.process.poll() is None:
             testhub.stop()
+
+
+@pytest.fixture
+def redirecting(url):
+    """The URL of another server, whose negotiate sends everybody to `/authorizedhub` with the token of one user."""
+    body = json.dumps({"url": f"{url}/authorizedhub", "accessToken": token("redirected")}).encode()
+
+    class Redirect(BaseHTTPRequestHandler):
+        """Answers negotiate."""
+
+        def do_POST(self):  # noqa: N802: the name that http.server asks for
+            self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            self.send_response(200)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_):
+            """Says nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Redirect) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
 
 
 def token(user):

@@ -116,6 +116,7 @@ async def take(calls):
 
 
 def test_values(url, protocol):
+    """Line 157."""
     async def run():
         async with hubs(f"{url}/testhub", protocol) as [hub]:
             for string in STRINGS:
@@ -235,6 +236,15 @@ def test_authorization(url, protocol):
         with pytest.raises(AuthorizationError):
             async with hubs(f"{url}/authorizedhub", protocol):
                 pass
+
+    asyncio.run(run())
+
+
+def test_a_redirect_opens_a_websocket_without_an_id(redirecting, protocol):
+    """Line 18: the client does not negotiate again, and its token is the redirect's."""
+    async def run():
+        async with hubs(f"{redirecting}/hub", protocol) as [hub]:
+            assert await hub.invoke("GetUserName") == "redirected"
 
     asyncio.run(run())
 

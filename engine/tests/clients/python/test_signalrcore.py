@@ -87,6 +87,7 @@ class Hub:
 
 
 def test_values(url, variant):
+    """Line 157."""
     with Hub(f"{url}/testhub", variant) as hub:
         for string in STRINGS:
             assert hub.invoke("Echo", string) == string
@@ -170,6 +171,13 @@ def test_order(url, variant):
 def test_authorization(url, variant):
     with Hub(f"{url}/authorizedhub", variant, user="grace") as hub:
         assert hub.invoke("GetUserName") == "grace"
+
+
+@pytest.mark.parametrize("name", ["json-negotiate", "messagepack-negotiate"])
+def test_a_redirect_opens_a_websocket_without_an_id(redirecting, name):
+    """Line 18: the client does not negotiate again, and its token is the redirect's."""
+    with Hub(f"{redirecting}/hub", VARIANTS[name]) as hub:
+        assert hub.invoke("GetUserName") == "redirected"
 
 
 def test_no_token_is_unauthorized(url):
