@@ -94,7 +94,7 @@ pub(crate) fn lead(run: &mut Run, load: &Load) -> Result<Measured, Failure> {
         pushed_back: self::pushed_back(run.shared()) - pushed_back,
         soak: soak.map(Course::report),
         stalled_plan: state == PlanState::Stalled,
-        stalled: readers.map(|readers| readers.report(published * load.payload_bytes as u64)),
+        stalled: readers.map(|readers| readers.report(published * load.size.mean() as u64)),
     })
 }
 
@@ -136,7 +136,7 @@ fn probe(run: &mut Run, load: &Load) -> Result<(), Failure> {
     };
     let probes = u64::from(setup.audience.lanes()).min(PROBES_MAX);
     let until = Until::Messages(probes);
-    let options = PlanOptions { pace, burst: 1, order: Order::Round, until, ..load.plan };
+    let options = PlanOptions { pace, burst: 1, order: Order::Round, steps: None, until, ..load.plan };
     run.shared().hand_out(plans(&setup.job, load, options), true);
     let sending = Duration::from_secs_f64(probes as f64 / PROBES_PER_S);
     let limit = Instant::now() + load.drain + PROBE_EXTRA + sending;
@@ -210,7 +210,11 @@ fn plans(job: &Job, load: &Load, options: PlanOptions) -> Vec<(u32, Plan)> {
             elapsed => elapsed,
         };
         let seed = options.seed ^ (u64::from(worker) << 32);
-        (worker, Plan::new(PlanOptions { pace, until, seed, publishers: 1, destinations: share as u32, ..options }))
+        let steps = options.steps.map(|steps| steps.scaled(share as f64 / all as f64));
+        (
+            worker,
+            Plan::new(PlanOptions { pace, steps, until, seed, publishers: 1, destinations: share as u32, ..options }),
+        )
     };
     (0..job.fleet.workers).map(one).collect()
 }
@@ -453,7 +457,7 @@ fn broadcast_report(
         pace: if load.is_window() { "window" } else { "open" },
         rate,
         publishers: load.publishers,
-        payload_bytes: load.payload_bytes,
+        payload_bytes: load.size.mean(),
         burst: load.plan.burst,
         messages: sent.messages,
         expected: sent.due,

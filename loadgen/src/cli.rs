@@ -2,9 +2,11 @@
 
 mod common;
 mod load;
+mod self_check;
 
 pub use self::common::{CommonArgs, Mix, classes, parse_protocols, parse_transports};
 pub use self::load::{AmountArgs, PublishArgs, default_arguments, default_method};
+pub use self::self_check::SelfCheckArgs;
 use crate::audience::Shape;
 use crate::failure::Failure;
 use crate::fleet::{Lifetime, Stay};
@@ -52,10 +54,12 @@ pub enum Command {
     Soak(Box<SoakArgs>),
     /// Negotiate over and over without connecting, and tell what that costs the server.
     Negotiate(NegotiateArgs),
-    /// Make the page of a result anew
+    /// Make the page of a result anew.
     Report(ReportArgs),
-    /// Tell how one result differs from another
+    /// Tell how one result differs from another, and whether the two can be compared.
     Compare(CompareArgs),
+    /// Measure this generator on this machine, without a server: can it carry what is to be asked of it?
+    SelfCheck(SelfCheckArgs),
 }
 
 /// Flags of `connect`.
@@ -272,6 +276,13 @@ impl Command {
                 let task = Task::Idle { hold: args.hold, baseline: !args.no_baseline };
                 (steady(&args.common), args.common, task)
             }
+            Self::SelfCheck(_) => {
+                return Err(Failure::usage(
+                    "this command measures no server, so it is no job",
+                    "self-check",
+                    "pass it to execute()",
+                ));
+            }
             Self::Negotiate(args) => {
                 let task = Task::Negotiate { requests: args.requests };
                 (steady(&args.common), args.common, task)
@@ -385,7 +396,7 @@ mod tests {
         let load = job.task.load().expect("load");
         assert_eq!(job.fleet.connections, 1000);
         assert_eq!(job.fleet.workers, 1);
-        assert_eq!(load.payload_bytes, 512);
+        assert_eq!(load.size, crate::payload::Size::Fixed(512));
         let arguments = default_arguments(Shape::All);
         assert_eq!(load.via, Via::Invocation { method: "Broadcast".into(), target: "m".into(), arguments });
         assert!(!load.is_window());

@@ -32,6 +32,10 @@ impl<D: Dial> Worker<D> {
 
     fn groups_of(&self, slot: Slot) -> Vec<String> {
         let shape = self.setup.audience.shape();
+        let class = usize::from(self.conns[slot.0 as usize].class);
+        if !self.fleet().classes.get(class).is_some_and(|class| class.member) {
+            return Vec::new();
+        }
         match shape {
             Shape::Groups { .. } => destinations_of(shape, self.number(slot), self.setup.job.seed)
                 .into_iter()

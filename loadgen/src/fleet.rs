@@ -85,6 +85,8 @@ pub struct Class {
     pub dialect: Dialect,
     /// How long they stay.
     pub stay: Stay,
+    /// They are members of destinations; if not, nothing of the load is for them.
+    pub member: bool,
 }
 
 impl Class {
@@ -163,6 +165,11 @@ impl Fleet {
         self.classes.iter().filter(|class| class.is_steady()).map(|class| class.connections).sum()
     }
 
+    /// Receivers that the load is for.
+    pub fn expecting(&self) -> u32 {
+        self.classes.iter().filter(|class| class.is_steady() && class.member).map(|class| class.connections).sum()
+    }
+
     /// Whether any class needs HTTP beside its stream.
     pub fn needs_poster(&self) -> bool {
         self.classes.iter().any(|class| class.transport != Transport::WebSockets)
@@ -219,6 +226,7 @@ mod tests {
             transport: Transport::WebSockets,
             dialect: Dialect::SignalrJson,
             stay: Stay::Whole,
+            member: true,
         }
     }
 

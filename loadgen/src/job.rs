@@ -3,7 +3,7 @@
 use crate::audience::{Shape, lanes_fit};
 use crate::failure::{Exit, Failure};
 pub use crate::fleet::Fleet;
-use crate::payload;
+use crate::payload::{self, Size};
 use crate::plan::{Arrival, PlanOptions};
 use crate::target::Url;
 use crate::threshold::Threshold;
@@ -207,8 +207,8 @@ pub struct Load {
     pub entry: Entry,
     /// Connections that publish, beside the receivers; 1 in name only where receivers speak for themselves.
     pub publishers: u16,
-    /// Payload bytes.
-    pub payload_bytes: usize,
+    /// How long payloads are.
+    pub size: Size,
     /// The measured part.
     pub plan: PlanOptions,
     /// How long the same load runs before.
@@ -364,9 +364,13 @@ impl Job {
 impl Load {
     fn check(&self, job: &Job) -> Result<(), Failure> {
         let (least, most) = (payload::HEAD_BYTES, payload::PAYLOAD_BYTES_MAX);
-        if !(least..=most).contains(&self.payload_bytes) {
+        let least_drawn = match self.size {
+            Size::Fixed(bytes) => bytes,
+            Size::LogNormal { median, .. } => median,
+        };
+        if !(least..=most).contains(&least_drawn) {
             return Err(Failure::usage(
-                format!("a payload of {} bytes is not between {least} and {most}", self.payload_bytes),
+                format!("a payload of {least_drawn} bytes is not between {least} and {most}"),
                 "--size",
                 format!("the first {least} bytes name the message; choose at least that"),
             ));
@@ -388,9 +392,9 @@ impl Load {
                 "use fewer publishers, or more workers",
             ));
         }
-        if self.plan.burst == 0 || self.plan.burst as usize * self.payload_bytes > 64 << 20 {
+        if self.plan.burst == 0 || self.plan.burst as usize * self.size.most() > 64 << 20 {
             return Err(Failure::usage(
-                format!("{} messages of {} bytes in one write", self.plan.burst, self.payload_bytes),
+                format!("{} messages of {} bytes in one write", self.plan.burst, self.size.most()),
                 "--burst",
                 "keep burst x size between one message and 64 MiB",
             ));
@@ -454,6 +458,14 @@ impl Load {
             return Err(Failure::usage(cause, "--dialect", "use --dialect signalr-json"));
         }
         Ok(())
+    }
+
+    /// What all payloads have, where all have the same; else 0: deliveries then have no common shape.
+    pub fn template_bytes(&self) -> usize {
+        match self.size {
+            Size::Fixed(bytes) => bytes,
+            Size::LogNormal { .. } => 0,
+        }
     }
 
     /// Whether receivers speak for themselves.

@@ -55,6 +55,7 @@ pub mod quantity;
 pub mod reader;
 pub mod report;
 mod run;
+pub mod self_check;
 mod sending;
 pub mod shared;
 pub mod soak;
@@ -70,8 +71,9 @@ pub mod worker;
 
 use crate::cli::Command;
 use crate::failure::{Exit, Failure};
-use crate::report::Report;
+use crate::job::Job;
 use crate::report::folder::Folder;
+use serde::Serialize;
 use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
@@ -84,6 +86,7 @@ pub fn execute(command: Command) -> ExitCode {
     let done = match &command {
         Command::Report(args) => report::verbs::report(args),
         Command::Compare(args) => report::verbs::compare(args),
+        Command::SelfCheck(args) => args.execute(),
         _ => measure(command),
     };
     let exit = done.unwrap_or_else(|failure| {
@@ -95,12 +98,16 @@ pub fn execute(command: Command) -> ExitCode {
 }
 
 fn measure(command: Command) -> Result<Exit, Failure> {
-    let mut job = command.into_job()?;
+    measure_job(command.into_job()?)
+}
+
+/// One job from start to its printed report and its files.
+pub(crate) fn measure_job(mut job: Job) -> Result<Exit, Failure> {
     job.output.arguments = std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect();
     let json = job.output.json.clone();
     let folder = job.output.folder.as_deref().map(Folder::claim).transpose()?;
     let report = run(job).inspect_err(|_| folder.iter().for_each(Folder::give_up))?;
-    write_report(&report, json.as_deref())?;
+    write_result(&report, &report.summary(), json.as_deref())?;
     if let Some(folder) = &folder {
         folder.write(&report)?;
         let page = folder.page();
@@ -118,15 +125,16 @@ fn unwritten(place: &Path, error: &dyn std::fmt::Display) -> Failure {
     Failure::new(Exit::Failed, cause, place.display().to_string(), "choose a writable file with --json")
 }
 
-fn write_report(report: &Report, json: Option<&Path>) -> Result<(), Failure> {
+/// Writes a result as JSON where the user wants it, and the summary to standard output unless the JSON goes there.
+pub(crate) fn write_result(result: &impl Serialize, summary: &str, json: Option<&Path>) -> Result<(), Failure> {
     let stdout = Path::new("-");
     if let Some(path) = json {
-        let mut text = serde_json::to_string_pretty(report).map_err(|error| unwritten(path, &error))?;
+        let mut text = serde_json::to_string_pretty(result).map_err(|error| unwritten(path, &error))?;
         text.push('\n');
         if path == stdout {
             return std::io::stdout().write_all(text.as_bytes()).map_err(|error| unwritten(path, &error));
         }
         std::fs::write(path, text).map_err(|error| unwritten(path, &error))?;
     }
-    std::io::stdout().write_all(report.summary().as_bytes()).map_err(|error| unwritten(stdout, &error))
+    std::io::stdout().write_all(summary.as_bytes()).map_err(|error| unwritten(stdout, &error))
 }

@@ -130,6 +130,62 @@ impl Padding {
     }
 }
 
+/// How long payloads are.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Size {
+    /// All the same.
+    Fixed(usize),
+    /// Log-normal around a median, cut at [`HEAD_BYTES`] and twenty medians.
+    LogNormal {
+        /// Half are at or below.
+        median: usize,
+        /// Standard deviation of the logarithm.
+        sigma: f64,
+    },
+}
+
+impl Size {
+    /// Parses `2KiB` or `lognormal:300B:1.2`.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let Some(rest) = text.strip_prefix("lognormal:") else {
+            return crate::quantity::parse_bytes(text).map(Self::Fixed);
+        };
+        let bad = || format!("'{text}' is not a size: write 2KiB, or lognormal:MEDIAN:SIGMA as lognormal:300B:1.2");
+        let (median, sigma) = rest.split_once(':').ok_or_else(bad)?;
+        let median = crate::quantity::parse_bytes(median)?;
+        let sigma = sigma.parse().ok().filter(|sigma| (0.0..=4.0).contains(sigma)).ok_or_else(bad)?;
+        Ok(Self::LogNormal { median, sigma })
+    }
+
+    /// The longest.
+    pub fn most(self) -> usize {
+        match self {
+            Self::Fixed(bytes) => bytes,
+            Self::LogNormal { median, .. } => (median * 20).clamp(HEAD_BYTES, PAYLOAD_BYTES_MAX),
+        }
+    }
+
+    /// What a payload has on average, before the cuts.
+    pub fn mean(self) -> usize {
+        match self {
+            Self::Fixed(bytes) => bytes,
+            Self::LogNormal { median, sigma } => (median as f64 * (sigma * sigma / 2.0).exp()) as usize,
+        }
+    }
+
+    /// One length.
+    pub fn draw(self, random: &mut Random) -> usize {
+        match self {
+            Self::Fixed(bytes) => bytes,
+            Self::LogNormal { median, sigma } => {
+                let (first, second) = (random.next_unit(), random.next_unit());
+                let normal = (-2.0 * first.ln()).sqrt() * (std::f64::consts::TAU * second).cos();
+                ((median as f64 * (sigma * normal).exp()) as usize).clamp(HEAD_BYTES, self.most())
+            }
+        }
+    }
+}
+
 /// SplitMix64: small, seedable, good enough for plans and padding.
 #[derive(Clone, Debug)]
 pub struct Random {
@@ -200,6 +256,20 @@ mod tests {
         assert_eq!(payload.len(), 4096);
         let text = String::from_utf8(payload).expect("ASCII");
         assert_eq!(serde_json::to_string(&text).expect("json"), format!("\"{text}\""));
+    }
+
+    #[test]
+    fn sizes_are_drawn_around_their_median() {
+        let size = Size::parse("lognormal:300B:1.2").expect("good");
+        let mut random = Random::new(3);
+        let mut all: Vec<usize> = (0..4001).map(|_| size.draw(&mut random)).collect();
+        all.sort_unstable();
+        assert!((260..340).contains(&all[2000]), "{}", all[2000]);
+        assert!(all[0] >= HEAD_BYTES && all[4000] <= size.most() && size.most() == 6000);
+        assert_eq!(Size::parse("2KiB"), Ok(Size::Fixed(2048)));
+        for text in ["lognormal:300B", "lognormal:300B:x", "lognormal:300B:9", "big"] {
+            assert!(Size::parse(text).is_err(), "{text}");
+        }
     }
 
     #[test]

@@ -23,6 +23,44 @@ pub enum Until {
     },
 }
 
+/// Rates one after the other, the last one to the end.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Steps {
+    rates: [f64; STEPS_MAX],
+    count: u8,
+    each_ns: u64,
+}
+
+/// Steps of one plan.
+pub const STEPS_MAX: usize = 16;
+
+impl Steps {
+    /// Messages per second, each for `each_ns`. `None`: there are none, or more than [`STEPS_MAX`].
+    pub fn new(rates: &[f64], each_ns: u64) -> Option<Self> {
+        let mut all = [0.0; STEPS_MAX];
+        all.get_mut(..rates.len())?.copy_from_slice(rates);
+        (!rates.is_empty() && each_ns > 0).then_some(Self { rates: all, count: rates.len() as u8, each_ns })
+    }
+
+    /// The rate at a time.
+    fn at(&self, ns: f64) -> f64 {
+        let step = (ns / self.each_ns as f64) as usize;
+        self.rates[step.min(usize::from(self.count) - 1)]
+    }
+
+    /// All of them.
+    pub fn duration_ns(&self) -> u64 {
+        self.each_ns * u64::from(self.count)
+    }
+
+    /// The same steps, each rate times `factor`.
+    #[must_use]
+    pub fn scaled(mut self, factor: f64) -> Self {
+        self.rates.iter_mut().for_each(|rate| *rate *= factor);
+        self
+    }
+}
+
 /// Who decides the pace.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Pace {
@@ -59,6 +97,8 @@ pub struct PlanOptions {
     pub destinations: u32,
     /// How destinations are chosen.
     pub order: Order,
+    /// Rates that take the place of the open loop's one.
+    pub steps: Option<Steps>,
     /// End.
     pub until: Until,
     /// Same seed, same plan.
@@ -106,7 +146,10 @@ impl Plan {
         // The first burst of an open loop comes at a seeded phase, so that two runs with different seeds do not
         // meet the server's own timers at the same point.
         let next_ns = match options.pace {
-            Pace::Open { messages_per_s, .. } => random.next_unit() * gap_ns(messages_per_s, options.burst),
+            Pace::Open { messages_per_s, .. } => {
+                let messages_per_s = options.steps.map_or(messages_per_s, |steps| steps.at(0.0));
+                random.next_unit() * gap_ns(messages_per_s, options.burst)
+            }
             Pace::Window => 0.0,
         };
         Self { options, random, bursts: 0, messages: 0, next_ns }
@@ -152,6 +195,7 @@ impl Iterator for Plan {
         self.bursts += 1;
         self.messages += u64::from(messages);
         if let Pace::Open { messages_per_s, arrival } = self.options.pace {
+            let messages_per_s = self.options.steps.map_or(messages_per_s, |steps| steps.at(self.next_ns));
             let gap = gap_ns(messages_per_s, self.options.burst);
             self.next_ns += match arrival {
                 Arrival::Even => gap,
@@ -168,7 +212,20 @@ mod tests {
 
     fn open(rate: f64, arrival: Arrival, until: Until, seed: u64) -> PlanOptions {
         let pace = Pace::Open { messages_per_s: rate, arrival };
-        PlanOptions { pace, burst: 4, publishers: 3, destinations: 1, order: Order::Random, until, seed }
+        PlanOptions { pace, burst: 4, publishers: 3, destinations: 1, order: Order::Random, steps: None, until, seed }
+    }
+
+    #[test]
+    fn steps_follow_each_other() {
+        let steps = Steps::new(&[100.0, 400.0], 1_000_000_000);
+        let until = Until::Elapsed { ns: 3_000_000_000 };
+        let options = PlanOptions { burst: 1, steps, ..open(1.0, Arrival::Even, until, 1) };
+        let mut seen = [0u32; 3];
+        Plan::new(options).for_each(|burst| seen[(burst.at_ns / 1_000_000_000) as usize] += 1);
+        // A gap that reaches over a change keeps its length: up to four of the new ones.
+        assert!(seen[0].abs_diff(100) <= 1 && seen[1].abs_diff(400) <= 4 && seen[2].abs_diff(400) <= 4, "{seen:?}");
+        assert_eq!(Steps::new(&[], 1), None);
+        assert_eq!(Steps::new(&[1.0; STEPS_MAX + 1], 1), None);
     }
 
     #[test]

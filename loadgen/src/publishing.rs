@@ -5,7 +5,7 @@ use crate::audience::Shape;
 use crate::client::{Mid, State};
 use crate::failure::Failure;
 use crate::job::{Dialect, Load};
-use crate::payload::Head;
+use crate::payload::{Head, Random, Size};
 use crate::plan::{Burst, Plan};
 use crate::shared::PlanState;
 use crate::wire::Publish;
@@ -23,7 +23,8 @@ const OWED_BYTES_MAX: u64 = 16 << 20;
 #[derive(Debug)]
 pub(crate) struct Publisher {
     publish: Publish,
-    payload_bytes: usize,
+    size: Size,
+    random: Random,
     /// A window that does not fill within this time is given up.
     window_limit: Duration,
     bytes: Vec<u8>,
@@ -49,7 +50,8 @@ impl Publisher {
     pub(crate) fn new(dialect: Dialect, load: &Load) -> Self {
         Self {
             publish: Publish::new(dialect, load.via.clone()),
-            payload_bytes: load.payload_bytes,
+            size: load.size,
+            random: Random::new(load.plan.seed ^ 0x7369_7a65),
             window_limit: load.drain.max(Duration::from_secs(1)),
             bytes: Vec::new(),
             running: None,
@@ -179,7 +181,7 @@ impl<D: Dial> Worker<D> {
                 run: self.setup.run,
                 lane: route.lane,
                 sequence,
-                length: publisher.payload_bytes as u32,
+                length: publisher.size.draw(&mut publisher.random) as u32,
                 intended_ns,
                 actual_ns: shared.clock.ns(),
             };

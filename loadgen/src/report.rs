@@ -163,7 +163,7 @@ pub struct BroadcastReport {
     pub rate: Option<f64>,
     /// Connections that publish.
     pub publishers: u16,
-    /// Bytes of each payload.
+    /// Bytes of each payload; where they differ, what one has on average.
     pub payload_bytes: usize,
     /// Messages in one write.
     pub burst: u32,

@@ -189,7 +189,7 @@ impl Run {
                 connect.lost = self.shared().sum_u32(|worker| &worker.lost);
                 (spent, None, Verdict::of_closed_loop(spent.busy_ratio, spent.waiting_ratio))
             }
-            Task::Load(_, load) if setup.job.fleet.steady() == 0 => {
+            Task::Load(_, load) if setup.job.fleet.expecting() == 0 => {
                 let spent = self.watch_guests(load)?;
                 connect.lost = self.shared().sum_u32(|worker| &worker.lost);
                 (spent, None, Verdict::of_closed_loop(spent.busy_ratio, spent.waiting_ratio))
@@ -430,7 +430,7 @@ fn not_started(cause: String) -> Failure {
 
 fn setup(job: Job) -> Result<Setup, Failure> {
     let seed = job.seed;
-    let payload_bytes = job.task.load().map_or(0, |load| load.payload_bytes);
+    let payload_bytes = job.task.load().map_or(0, |load| load.size.most());
     // Two runs against one server must not take each other's messages for their own, whatever their seeds.
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     let run = Random::new(seed ^ now.as_nanos() as u64 ^ u64::from(std::process::id()) << 32).next_u64() as u32;
@@ -448,7 +448,8 @@ fn setup(job: Job) -> Result<Setup, Failure> {
     let all_alike = job.fleet.classes.len() == 1;
     let classes = if all_alike { Vec::new() } else { job.fleet.classes_by_receiver() };
     let steady: Vec<bool> = (0..job.fleet.connections as usize)
-        .map(|receiver| job.fleet.classes[usize::from(classes.get(receiver).copied().unwrap_or(0))].is_steady())
+        .map(|receiver| &job.fleet.classes[usize::from(classes.get(receiver).copied().unwrap_or(0))])
+        .map(|class| class.is_steady() && class.member)
         .collect();
     // Without a load nobody expects anything, and there are no lanes.
     let audience = match job.task.load() {

@@ -345,7 +345,16 @@ mod tests {
         assert!(shared.take_plan(0).is_none());
         let until = Until::Messages(1);
         let (destinations, order) = (1, Order::Random);
-        let options = PlanOptions { pace: Pace::Window, burst: 1, publishers: 1, destinations, order, until, seed: 1 };
+        let options = PlanOptions {
+            pace: Pace::Window,
+            burst: 1,
+            publishers: 1,
+            destinations,
+            order,
+            steps: None,
+            until,
+            seed: 1,
+        };
         shared.hand_out([(0, Plan::new(options))], true);
         assert_eq!(shared.plan_state(), PlanState::Running);
         assert!(shared.take_plan(0).is_some_and(|(_, answered)| answered));

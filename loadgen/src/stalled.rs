@@ -93,7 +93,7 @@ impl StalledReaders {
                 setup.job.server.dialect,
                 setup.job.task.load().map(|load| &load.via),
                 setup.run,
-                setup.job.task.load().map_or(0, |load| load.payload_bytes),
+                setup.job.task.load().map_or(0, crate::job::Load::template_bytes),
                 setup.padding.clone(),
             ),
             ping: if setup.job.fleet.pings { setup.wire().ping() } else { Vec::new() },
@@ -170,8 +170,8 @@ impl Slow {
                 }
             }
             if !buffer.is_empty() {
-                for at in 0..self.sockets.len() {
-                    self.read_some(at, &mut carries[at], &mut buffer);
+                for (at, carry) in carries.iter_mut().enumerate() {
+                    self.read_some(at, carry, &mut buffer);
                 }
             }
             std::thread::sleep(LOOK);

@@ -3,7 +3,7 @@
 use crate::audience::Audience;
 use crate::client::{Conn, Mid, Phases, Role, State};
 use crate::failure::{Exit, Failure};
-use crate::job::{Entry, Fleet, Job, Via};
+use crate::job::{Entry, Fleet, Job, Load, Via};
 use crate::latency::{Track, Tracks};
 use crate::ledger::{Books, Ledger};
 use crate::outgoing::{Outbox, Outgoing};
@@ -145,14 +145,14 @@ pub struct WorkerReport {
 
 /// Receive buffers: enough for one turn, large enough that a burst needs few receives.
 pub(crate) fn pool_for(job: &Job) -> RecvPool {
-    let burst = job.task.load().map_or(0, |load| load.payload_bytes * load.plan.burst as usize);
+    let burst = job.task.load().map_or(0, |load| load.size.most() * load.plan.burst as usize);
     let bytes = (burst + 512).next_power_of_two().clamp(4 << 10, 64 << 10);
     RecvPool::new(1024, bytes as u32)
 }
 
 /// Log bytes reserved for each worker: the phrases, tokens, and what a publisher may owe.
 pub(crate) fn log_bytes(job: &Job) -> usize {
-    let burst = job.task.load().map_or(0, |load| (load.payload_bytes + 512) * load.plan.burst as usize);
+    let burst = job.task.load().map_or(0, |load| (load.size.most() + 512) * load.plan.burst as usize);
     (64 << 20) + 3 * burst
 }
 
@@ -476,7 +476,7 @@ impl<D: Dial> Worker<D> {
 fn voices(setup: &Setup, outgoing: &mut Outgoing) -> Result<Vec<Voice>, Failure> {
     let load = setup.job.task.load();
     let one = |wire: &Wire| {
-        let (via, bytes) = (load.map(|load| &load.via), load.map_or(0, |load| load.payload_bytes));
+        let (via, bytes) = (load.map(|load| &load.via), load.map_or(0, Load::template_bytes));
         let reader = Reader::new(wire.dialect(), via, setup.run, bytes, setup.padding.clone());
         Ok(Voice { wire: wire.clone(), phrases: Phrases::new(wire, outgoing)?, reader })
     };

@@ -155,6 +155,7 @@ pub fn classes(total: u32, transports: &Mix<Transport>, dialects: &Mix<Dialect>,
         transport,
         dialect,
         stay,
+        member: true,
     };
     let all = kinds.into_iter().zip(counts).map(class);
     // Too few connections for a part of the mix: better none than half of one.

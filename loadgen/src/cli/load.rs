@@ -4,6 +4,7 @@ use super::common::CommonArgs;
 use crate::audience::Shape;
 use crate::failure::Failure;
 use crate::job::{Argument, Dialect, Entry, Load, Stalled, Via};
+use crate::payload::Size;
 use crate::plan::{Arrival, Order, Pace, PlanOptions, Until};
 use crate::quantity::{parse_bytes, parse_duration, parse_rate};
 use crate::target::Url;
@@ -173,8 +174,8 @@ impl AmountArgs {
             shape,
             entry,
             publishers,
-            payload_bytes: self.size,
-            plan: PlanOptions { pace, burst, publishers, destinations, order, until, seed },
+            size: Size::Fixed(self.size),
+            plan: PlanOptions { pace, burst, publishers, destinations, order, steps: None, until, seed },
             warmup: self.warmup,
             drain: self.drain,
             deadline: self.deadline,
