@@ -114,32 +114,45 @@ pub struct Curve {
     pub points: Vec<CurvePoint>,
     step_ns: u64,
     next_ns: u64,
+    /// The fewest open since the last point: connections may all be gone and back between two of them.
+    fewest: u32,
 }
 
 impl Default for Curve {
     fn default() -> Self {
-        Self { points: Vec::new(), step_ns: CURVE_NS, next_ns: 0 }
+        Self { points: Vec::new(), step_ns: CURVE_NS, next_ns: 0, fewest: u32::MAX }
     }
 }
 
 impl Curve {
+    /// One look. Of all looks in a step, the one with the fewest open makes the point.
     fn note(&mut self, at_ns: u64, open: u32, failed: u64) {
-        if at_ns >= self.next_ns {
-            self.note_now(at_ns, open, failed);
+        self.fewest = self.fewest.min(open);
+        if at_ns < self.next_ns {
+            return;
         }
-    }
-
-    fn note_now(&mut self, at_ns: u64, open: u32, failed: u64) {
         if self.points.len() >= CURVE_POINTS_MAX {
-            let mut kept = false;
-            self.points.retain(|_| {
-                kept = !kept;
-                kept
-            });
+            let one = |pair: &[CurvePoint]| CurvePoint {
+                open: pair.iter().map(|point| point.open).min().unwrap_or_default(),
+                ..pair[0]
+            };
+            self.points = self.points.chunks(2).map(one).collect();
             self.step_ns *= 2;
         }
         self.next_ns = at_ns + self.step_ns;
+        let open = std::mem::replace(&mut self.fewest, u32::MAX);
         self.points.push(CurvePoint { at_ns, open, failed });
+    }
+
+    /// The last look of a period: as it is now.
+    fn end(&mut self, at_ns: u64, open: u32, failed: u64) {
+        if self.fewest < open {
+            self.next_ns = 0;
+            self.note(at_ns, open, failed);
+        }
+        self.next_ns = 0;
+        self.fewest = u32::MAX;
+        self.note(at_ns, open, failed);
     }
 }
 
@@ -270,7 +283,7 @@ impl Recorder {
     fn end_stretch(&mut self, now_ns: u64, shared: &Shared) {
         // On the first turn there is nothing to end.
         if !self.samples.stretches.is_empty() {
-            self.note_curve(now_ns, shared, Curve::note_now);
+            self.note_curve(now_ns, shared, Curve::end);
             self.push(now_ns, shared);
         }
     }
@@ -397,6 +410,21 @@ mod tests {
         assert!(curve.points.len() <= CURVE_POINTS_MAX && curve.points.len() > CURVE_POINTS_MAX / 3);
         assert_eq!(curve.points.first().map(|point| point.at_ns), Some(0));
         assert!(curve.points.last().is_some_and(|point| point.at_ns > until_ns / 10 * 9));
+    }
+
+    #[test]
+    fn a_storm_between_two_points_is_seen() {
+        let mut curve = Curve::default();
+        for look in 0..40 * CURVE_POINTS_MAX as u64 {
+            let open = if look % 997 == 5 { 1 } else { 800 };
+            curve.note(look * CURVE_NS / 4, open, 0);
+        }
+        assert!(curve.points.iter().filter(|point| point.open == 1).count() >= 15);
+        curve.note(u64::MAX / 4, 800, 0);
+        curve.note(u64::MAX / 4 + 1, 3, 0);
+        curve.end(u64::MAX / 4 + 2, 800, 0);
+        let last: Vec<u32> = curve.points.iter().rev().take(2).map(|point| point.open).collect();
+        assert_eq!(last, [800, 3]);
     }
 
     #[test]

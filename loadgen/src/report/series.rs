@@ -61,7 +61,7 @@ pub struct Series {
     pub rows: Vec<Row>,
     /// Connections while they were opened.
     pub ramp: Vec<CurvePoint>,
-    /// Connections while some came and went; only where some did.
+    /// Connections while some came and went, the fewest open since the point before; only where some did.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub visits: Vec<CurvePoint>,
     /// Latency from the planned time, by row.

@@ -211,7 +211,9 @@ function thresholds() {
     value === null ? "none" : bound({ threshold, value }),
     { words: met ? "\u2713 met" : "\u2717 missed", kind: met ? "good" : "bad" },
   ];
-  host.append(table(["", "value", ""], result.thresholds.map(line)));
+  const found = table(["", "value", ""], result.thresholds.map(line));
+  found.classList.add("few");
+  host.append(found);
   return host;
 }
 
