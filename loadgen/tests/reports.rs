@@ -64,6 +64,26 @@ fn a_folder_holds_all_files() {
 }
 
 #[test]
+fn no_secret_is_in_any_file() {
+    let relay = Relay::honest();
+    let token = "eyJhbGciOiJIUzI1NiJ9.eyJhdWQiOiJzM2NyZXQifQ.c2lnbmF0dXJlLXMzY3JldA";
+    for query in [format!("access_token={token}"), "AccessKey=czNjcmV0==&x=1".to_owned(), format!("other={token}")] {
+        let target = format!("ws://{}/hub?{query}", relay.address);
+        let flags =
+            format!("broadcast -n 2 --window --messages 3 --warmup 0 --header Cookie:{token} --header X-Key:s3cret");
+        let output = Output::of("secret", &target, &flags);
+        for entry in fs::read_dir(&output.path).expect("a folder") {
+            let path = entry.expect("an entry").path();
+            let text = fs::read_to_string(&path).expect("text");
+            for secret in [token, "c2lnbmF0dXJl", "czNjcmV0", "s3cret"] {
+                assert!(!text.contains(secret), "{secret} is in {}", path.display());
+            }
+        }
+        assert!(output.read("report.html").contains("REDACTED"), "{query}");
+    }
+}
+
+#[test]
 fn results_follow_the_published_schema() {
     let published = Published::read();
     let relay = Relay::honest();
