@@ -371,7 +371,13 @@ impl Measured {
         report.connect.lost = shared.sum_u32(|worker| &worker.lost);
         report.stalled = self.stalled;
         report.soak = self.soak;
+        let own = shared.standstills_since(self.started_ns);
+        let stalls = latencies.stalls(&own);
+        report.generator.standstills = own.count();
+        report.generator.standstill_us_max = own.longest_us();
         report.verdict = Verdict::of(&Evidence {
+            standstills: own.count(),
+            standstill_us_max: own.longest_us(),
             window: load.is_window(),
             busy_ratio: self.spent.busy_ratio,
             waiting_ratio: self.spent.waiting_ratio,
@@ -401,6 +407,8 @@ impl Measured {
         report.classes = class_reports(job, &books, &by_class);
         if let Some(broadcast) = &mut report.broadcast {
             broadcast.strangers = strangers;
+            broadcast.stalls = stalls.count();
+            broadcast.stall_us_max = stalls.longest_us();
             broadcast.publisher_echoes = self.echoes;
             broadcast.guest_deliveries = job.fleet.has_guests().then_some(self.guests);
             if job.fleet.classes.iter().all(|class| class.transport == Transport::LongPolling) {
@@ -468,6 +476,8 @@ fn broadcast_report(
         corrupt: measured.corrupt,
         misrouted: measured.misrouted,
         late: latencies.late,
+        stalls: 0,
+        stall_us_max: 0,
         strangers: 0,
         publisher_echoes: 0,
         guest_deliveries: None,

@@ -2,10 +2,14 @@
 
 mod common;
 mod load;
+mod run;
+mod search;
 mod self_check;
 
-pub use self::common::{CommonArgs, Mix, classes, parse_protocols, parse_transports};
+pub use self::common::{CommonArgs, Mix, OutputArgs, Parts, SEED, WayArgs, classes, parse_protocols, parse_transports};
 pub use self::load::{AmountArgs, PublishArgs, default_arguments, default_method};
+pub use self::run::RunArgs;
+pub use self::search::SearchArgs;
 pub use self::self_check::SelfCheckArgs;
 use crate::audience::Shape;
 use crate::failure::Failure;
@@ -52,6 +56,10 @@ pub enum Command {
     Slow(Box<SlowArgs>),
     /// Broadcast for long, and tell how memory and latency drift.
     Soak(Box<SoakArgs>),
+    /// Run a scenario: one that comes with the generator, by name, or a TOML file.
+    Run(Box<RunArgs>),
+    /// Find the highest rate, or the most connections, that meets an objective.
+    Search(Box<SearchArgs>),
     /// Negotiate over and over without connecting, and tell what that costs the server.
     Negotiate(NegotiateArgs),
     /// Make the page of a result anew.
@@ -276,10 +284,11 @@ impl Command {
                 let task = Task::Idle { hold: args.hold, baseline: !args.no_baseline };
                 (steady(&args.common), args.common, task)
             }
-            Self::SelfCheck(_) => {
+            Self::Run(args) => return args.into_job(),
+            Self::SelfCheck(_) | Self::Search(_) => {
                 return Err(Failure::usage(
-                    "this command measures no server, so it is no job",
-                    "self-check",
+                    "this command is not one run",
+                    "self-check, search",
                     "pass it to execute()",
                 ));
             }

@@ -144,6 +144,7 @@ impl<D: Dial> Worker<D> {
         let until = (self.close_cursor + FAREWELLS_PER_TURN.saturating_sub(posted)).min(self.members());
         for index in self.close_cursor..until {
             let slot = Slot(index);
+            self.heard(slot);
             let conn = self.conns[index as usize];
             if conn.state == State::Open && conn.role != Role::HttpPublisher && !self.is_asking_only() {
                 self.count_open(u32::MAX);

@@ -12,6 +12,8 @@ pub enum Exit {
     Failed = 1,
     /// The command line asks for something impossible.
     Usage = 2,
+    /// A scenario file cannot be understood.
+    BadFile = 3,
     /// This host cannot do it (descriptors, memory).
     HostUnfit = 4,
     /// The generator could not start (ring, thread, file).

@@ -109,6 +109,10 @@ pub struct Fleet {
     pub connect_concurrency: u32,
     /// From the first packet to an open connection.
     pub connect_timeout: Duration,
+    /// A connection that hears nothing for longer is one that the SDK would give up.
+    pub server_timeout: Duration,
+    /// How long each turn of a worker is drawn out on purpose; 0 but in tests of the verdict.
+    pub handicap: Duration,
     /// Local addresses.
     pub sources: SourceAddresses,
     /// Threads, one ring each.
@@ -237,6 +241,8 @@ mod tests {
             connect_rate: None,
             connect_concurrency: 1,
             connect_timeout: Duration::from_secs(1),
+            server_timeout: Duration::from_secs(30),
+            handicap: Duration::ZERO,
             sources: SourceAddresses::Auto,
             workers,
             cores: Vec::new(),

@@ -293,6 +293,8 @@ pub struct Job {
     pub visits: Visits,
     /// Everything random follows from it.
     pub seed: u64,
+    /// The scenario that it was made from.
+    pub scenario: Option<String>,
 }
 
 impl Job {

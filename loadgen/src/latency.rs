@@ -5,6 +5,7 @@
 //! has the message, or too many are open, the list goes to the coordinator, which merges the workers' lists and
 //! records histograms: no histogram is touched on the receive path.
 
+use crate::gaps::{Gaps, QUICK_US_MAX, STALL_NS};
 use crate::report::intervals::Intervals;
 use hdrhistogram::Histogram;
 use serde::Serialize;
@@ -250,6 +251,16 @@ pub struct Latencies {
     pub last_arrival_ns: u64,
     /// The same by time of arrival, where somebody asked for it.
     pub intervals: Option<Intervals>,
+    /// Messages that reached nobody for long, from their sending to their first receiver.
+    pub waits: Gaps,
+}
+
+impl Latencies {
+    /// Times in which a server that otherwise is quick reached nobody; those in which the generator itself stood still
+    /// are not blamed on it.
+    pub fn stalls(&self, own: &Gaps) -> Gaps {
+        if self.from_actual.at_us(0.5) > QUICK_US_MAX { Gaps::default() } else { self.waits.apart_from(own) }
+    }
 }
 
 /// How many receivers there are of each destination, and how many workers have some.
@@ -355,6 +366,9 @@ impl Merger {
             return;
         };
         out.send_delay.record_ns(track.actual_ns.saturating_sub(track.intended_ns), 1);
+        if first_ns.saturating_sub(track.actual_ns) > STALL_NS {
+            out.waits.add(track.actual_ns, first_ns);
+        }
         out.last_arrival_ns = out.last_arrival_ns.max(track.arrivals.last().map_or(0, |&(time_ns, _)| time_ns));
         let mut have = 0u64;
         let half = receivers.div_ceil(2);

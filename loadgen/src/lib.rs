@@ -1,7 +1,7 @@
 //! Load generator for SignalR and WebSocket servers: open loop, a ledger for every receiver, every payload verified.
 //!
 //! ```text
-//!  cli -> job            flags, checked before a socket is opened
+//!  cli, scenario -> job  flags and files, checked before a socket is opened
 //!  run, broadcast        the coordinator: stages, samples of both sides, report
 //!    | shared            the board between them: figures, plans, finished tracks
 //!  worker                one thread, one ring: the turn
@@ -15,7 +15,8 @@
 //!    reader -> ledger    compares deliveries in place, then books them per receiver
 //!             latency    times per message, merged over workers into histograms
 //!  procfs, baseline      what the server and the kernel pay
-//!  verdict, threshold, report (its own map is there)
+//!  gaps, silence          stretches in which nothing happened, on either side
+//!  verdict, fault, threshold, report (its own map is there)
 //! ```
 //!
 //! It runs on the engine's `io` rooms with direct descriptors, so that a fleet is not bound by the descriptor limit
@@ -33,7 +34,9 @@ mod delivering;
 mod entering;
 pub mod events;
 pub mod failure;
+pub mod fault;
 pub mod fleet;
+pub mod gaps;
 mod http_publishing;
 pub mod job;
 pub mod latency;
@@ -55,9 +58,12 @@ pub mod quantity;
 pub mod reader;
 pub mod report;
 mod run;
+pub mod scenario;
+pub mod search;
 pub mod self_check;
 mod sending;
 pub mod shared;
+mod silence;
 pub mod soak;
 mod stalled;
 pub mod storm;
@@ -83,11 +89,13 @@ pub use crate::run::run;
 /// Runs one command as its own program would: progress and errors on standard error, the summary (or the JSON, with
 /// `--json -`) on standard output. The exit code is that of [`failure::Exit`].
 pub fn execute(command: Command) -> ExitCode {
-    let done = match &command {
-        Command::Report(args) => report::verbs::report(args),
-        Command::Compare(args) => report::verbs::compare(args),
+    let done = match command {
+        Command::Report(args) => report::verbs::report(&args),
+        Command::Compare(args) => report::verbs::compare(&args),
         Command::SelfCheck(args) => args.execute(),
-        _ => measure(command),
+        Command::Search(args) => args.execute(),
+        Command::Run(args) if args.prints() => args.print(),
+        command => measure(command),
     };
     let exit = done.unwrap_or_else(|failure| {
         // Nowhere is left to report that standard error is gone.

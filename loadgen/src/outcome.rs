@@ -3,6 +3,7 @@
 use crate::baseline::settled_sample;
 use crate::client::Phases;
 use crate::failure::Failure;
+use crate::fault;
 use crate::procfs::{KernelSample, Memory, ProcessSample};
 use crate::report::redact;
 use crate::report::series::Record;
@@ -88,6 +89,7 @@ impl Run {
         Report {
             schema: SCHEMA,
             command: job.task.name(),
+            scenario: job.scenario.clone(),
             target: redact::target(&job.server.target),
             dialect: one_of(job.fleet.classes.iter().map(|class| class.dialect.to_string())),
             transport: one_of(job.fleet.classes.iter().map(|class| class.transport.name())),
@@ -129,9 +131,11 @@ impl Run {
         report.record.samples = self.recorder.finish(&self.setup.shared);
         report.connect.troubles =
             troubles.into_iter().map(|(what, count)| Trouble { what: redact::text(&what), count }).collect();
+        report.connect.silent = self.shared().sum(|worker| &worker.silences);
         if let Some(measured) = self.broadcast.take() {
             measured.complete(self.shared(), &self.setup.job, workers, report);
         }
+        report.verdict.faults = fault::all(report);
     }
 }
 

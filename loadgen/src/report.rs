@@ -38,7 +38,7 @@ use crate::report::series::Record;
 use crate::soak::SoakReport;
 use crate::stalled::StalledReport;
 use crate::storm::GuestReport;
-use crate::threshold::{Checked, Threshold};
+use crate::threshold::{Checked, IMPLIED, Threshold};
 use crate::verdict::Verdict;
 use serde::Serialize;
 use std::fmt::Write;
@@ -53,6 +53,9 @@ pub struct Report {
     pub schema: &'static str,
     /// The command, for example `broadcast`.
     pub command: &'static str,
+    /// The scenario it was made from.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub scenario: Option<String>,
     /// As given.
     pub target: String,
     /// As given.
@@ -112,6 +115,8 @@ pub struct ConnectReport {
     pub failed: u32,
     /// Opened and lost before the end.
     pub lost: u32,
+    /// Times a connection heard nothing for longer than `--server-timeout`: the SDK would have given it up.
+    pub silent: u64,
     /// From the first packet to the last connection open.
     pub elapsed_s: f64,
     /// Opened per second.
@@ -185,6 +190,10 @@ pub struct BroadcastReport {
     pub misrouted: u64,
     /// Received later than the deadline.
     pub late: u64,
+    /// Times in which a server that otherwise is quick reached nobody for more than 100 ms.
+    pub stalls: u64,
+    /// The longest of them, microseconds.
+    pub stall_us_max: u64,
     /// Well-formed messages that were not ours.
     pub strangers: u64,
     /// Messages that came back to publishers.
@@ -334,6 +343,10 @@ pub struct GeneratorReport {
     /// Own lateness, microseconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub send_delay_us: Option<Summary>,
+    /// Times in the measured period in which a worker did not run for more than 100 ms.
+    pub standstills: u64,
+    /// The longest of them, microseconds.
+    pub standstill_us_max: u64,
     /// Bursts that waited because the server did not take them.
     pub pushed_back: u64,
     /// Growth of private memory, per connection.
@@ -369,6 +382,8 @@ impl Report {
             "misrouted" => broadcast?.misrouted as f64,
             "late" => broadcast?.late as f64,
             "deliveries" => broadcast?.deliveries as f64,
+            "silent" => self.connect.silent as f64,
+            "stalls" => broadcast?.stalls as f64,
             "connected" => f64::from(self.connect.opened),
             "refused" => self.guests?.refused as f64,
             "away" => self.guests?.away as f64,
@@ -382,18 +397,50 @@ impl Report {
         })
     }
 
+    /// The same of one class of receivers.
+    fn figure_of(&self, class: &str, metric: &str) -> Option<f64> {
+        if self.classes.is_empty() {
+            // There is one class, which is everybody.
+            return self.figure(metric);
+        }
+        let class = self.classes.iter().find(|found| found.name == class)?;
+        if let Some((distribution, point)) = metric.split_once('.') {
+            let summary = if distribution == "last" { class.last_receiver_us } else { class.latency_us };
+            return if summary.count == 0 { None } else { summary.point(point) };
+        }
+        Some(match metric {
+            "missing" => class.ledger.missing,
+            "duplicate" => class.ledger.duplicate,
+            "out_of_order" => class.ledger.out_of_order,
+            "corrupt" => class.ledger.corrupt,
+            "misrouted" => class.ledger.misrouted,
+            "late" => class.late,
+            "deliveries" => class.ledger.received,
+            _ => return None,
+        } as f64)
+    }
+
     /// Checks the user's thresholds, and for a broadcast those that go without saying: a clean ledger. One that the
     /// user gave for the same figure takes the place of ours.
     pub fn check_thresholds(&mut self, given: &[Threshold]) {
         let mut all = given.to_vec();
         if self.broadcast.is_some() {
-            for metric in ["missing", "duplicate", "out_of_order", "corrupt", "misrouted"] {
-                if !given.iter().any(|threshold| threshold.metric() == metric) {
+            for metric in IMPLIED {
+                if !given.iter().any(|threshold| threshold.class().is_none() && threshold.metric() == metric) {
                     all.extend(Threshold::parse(&format!("{metric}==0")));
                 }
             }
         }
-        self.thresholds = all.iter().map(|threshold| threshold.check(self.figure(threshold.metric()))).collect();
+        self.thresholds = all
+            .iter()
+            .map(|threshold| {
+                let value = match threshold.class() {
+                    Some(class) => self.figure_of(class, threshold.metric()),
+                    None => self.figure(threshold.metric()),
+                };
+                threshold.check(value)
+            })
+            .collect();
         if let Some(warmup) = self.broadcast.as_ref().map(|broadcast| broadcast.warmup).filter(|w| !w.is_clean()) {
             self.verdict.notes.push(format!(
                 "before measuring: {} missing, {} duplicate, {} out of order, {} corrupt",
@@ -405,7 +452,7 @@ impl Report {
     /// How the process should end. Missed thresholds first: they are true whatever the generator did.
     pub fn exit(&self) -> Exit {
         let asked = self.negotiate.is_none_or(|negotiate| negotiate.answered == negotiate.requests);
-        let back = self.guests.is_none_or(|guests| guests.away == 0);
+        let back = self.guests.is_none_or(|guests| guests.away == 0) && self.connect.silent == 0;
         let complete =
             back && (self.broadcast.is_some() || self.connect.failed == 0 && self.connect.lost == 0 && asked);
         if self.thresholds.iter().any(|checked| !checked.met) {
@@ -429,6 +476,9 @@ impl Report {
 
     fn write_summary(&self, out: &mut String) -> std::fmt::Result {
         let Self { target, command, dialect, transport, seed, .. } = self;
+        if let Some(scenario) = &self.scenario {
+            writeln!(out, "scenario  {scenario}")?;
+        }
         writeln!(out, "target    {target} | {command} | {dialect} over {transport} | seed {seed}")?;
         self.write_connect(out)?;
         if let Some(negotiate) = &self.negotiate {
@@ -463,6 +513,9 @@ impl Report {
             let value = checked.value.map_or("no such figure in this run".to_owned(), |value| format!("{value}"));
             let word = if checked.met { "ok" } else { "MISSED" };
             writeln!(out, "threshold {} | {word} | {value}", checked.threshold)?;
+        }
+        for fault in &self.verdict.faults {
+            writeln!(out, "fault     {}: {}", fault.name, fault.text)?;
         }
         for note in &self.verdict.notes {
             writeln!(out, "note      {note}")?;

@@ -317,7 +317,11 @@ impl Run {
         Failure::failed(
             format!("{} of {} connections could not be opened: {why}", connect.failed, connect.failed + connect.opened),
             format!("--target {} --dialect {}", self.setup.job.server.target, self.setup.job.server.dialect),
-            "check that the server listens there, speaks this dialect, and allows as many connections",
+            if self.setup.job.server.url.path == "/" {
+                "name the hub in the target, as http://HOST:PORT/HUB (`fanfare dev` serves /demo)"
+            } else {
+                "check that the server listens there, speaks this dialect, and allows as many connections"
+            },
         )
     }
 

@@ -1,5 +1,6 @@
 //! What the coordinator and the workers tell each other: plain atomics for figures, mutexes for the rare rest.
 
+use crate::gaps::Gaps;
 use crate::latency::Track;
 use crate::plan::Plan;
 use std::collections::BTreeMap;
@@ -92,6 +93,8 @@ pub struct Counters {
     pub bytes: AtomicU64,
     /// Polls of receivers that were answered with something.
     pub answers: AtomicU64,
+    /// Times a connection heard nothing for longer than the SDK waits.
+    pub silences: AtomicU64,
     /// Negotiate requests that were answered well.
     pub negotiated: AtomicU64,
 }
@@ -160,6 +163,8 @@ pub struct Shared {
     base: Mutex<Vec<u32>>,
     /// Finished tracks, by worker, for the coordinator.
     tracks: Box<[Mutex<Vec<Track>>]>,
+    /// When workers did not run.
+    standstills: Mutex<Gaps>,
     refused: Mutex<Option<String>>,
     troubles: Mutex<BTreeMap<String, u64>>,
 }
@@ -188,6 +193,7 @@ impl Shared {
             cuts: AtomicU32::new(0),
             base: Mutex::new(vec![u32::MAX; lanes as usize]),
             tracks: (0..workers).map(|_| Mutex::default()).collect(),
+            standstills: Mutex::default(),
             refused: Mutex::new(None),
             troubles: Mutex::new(BTreeMap::new()),
         }
@@ -313,6 +319,16 @@ impl Shared {
     /// Why the server does not publish.
     pub fn refused(&self) -> Option<String> {
         lock(&self.refused).clone()
+    }
+
+    /// A worker did not run between these times.
+    pub fn stood_still(&self, from_ns: u64, to_ns: u64) {
+        lock(&self.standstills).add(from_ns, to_ns);
+    }
+
+    /// When a worker did not run, those that ended after `ns`.
+    pub fn standstills_since(&self, ns: u64) -> Gaps {
+        lock(&self.standstills).since(ns)
     }
 
     /// Counts something that went wrong on a connection.

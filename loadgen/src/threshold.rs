@@ -30,6 +30,7 @@ impl Relation {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Threshold {
     text: String,
+    class: Option<String>,
     metric: String,
     relation: Relation,
     bound: f64,
@@ -42,7 +43,7 @@ pub const DISTRIBUTIONS: [&str; 7] = ["from_intended", "from_actual", "first", "
 pub const POINTS: [&str; 6] = ["p50", "p90", "p99", "p99_9", "max", "mean"];
 
 /// Plain figures that a threshold may name.
-pub const FIGURES: [&str; 16] = [
+pub const FIGURES: [&str; 18] = [
     "missing",
     "duplicate",
     "out_of_order",
@@ -50,6 +51,8 @@ pub const FIGURES: [&str; 16] = [
     "misrouted",
     "late",
     "deliveries",
+    "silent",
+    "stalls",
     "connected",
     "refused",
     "away",
@@ -60,6 +63,13 @@ pub const FIGURES: [&str; 16] = [
     "cpu_us_per_connection",
     "bytes_per_connection",
 ];
+
+/// Distributions that each class has for itself.
+pub const CLASS_DISTRIBUTIONS: [&str; 2] = ["from_intended", "last"];
+
+/// Plain figures that each class has for itself.
+pub const CLASS_FIGURES: [&str; 7] =
+    ["missing", "duplicate", "out_of_order", "corrupt", "misrouted", "late", "deliveries"];
 
 impl Threshold {
     /// Parses `METRIC<BOUND` with one of `< <= > >= ==`. Bounds of distributions take units (`20ms`), bytes take
@@ -77,7 +87,33 @@ impl Threshold {
         } else {
             bound_text.parse().map_err(|_| format!("'{bound_text}' is not a number"))?
         };
-        Ok(Self { text: text.to_owned(), metric, relation, bound })
+        Ok(Self { text: text.to_owned(), class: None, metric, relation, bound })
+    }
+
+    /// The same, where the figure may be that of one class: `CLASS.last.p99<25ms`.
+    pub fn parse_for(text: &str, classes: &[&str]) -> Result<Self, String> {
+        let of_class = |class: &&&str| text.strip_prefix(**class).is_some_and(|rest| rest.starts_with('.'));
+        // A name may begin with another: the longest is meant.
+        let Some(class) = classes.iter().filter(of_class).max_by_key(|class| class.len()) else {
+            return Self::parse(text);
+        };
+        let threshold = Self::parse(&text[class.len() + 1..])?;
+        let metric = threshold.metric.as_str();
+        let known =
+            metric.split_once('.').map_or(CLASS_FIGURES.contains(&metric), |(of, _)| CLASS_DISTRIBUTIONS.contains(&of));
+        if !known {
+            return Err(format!(
+                "'{metric}' is not a figure of one class: choose from {}, {}",
+                CLASS_DISTRIBUTIONS.join(", "),
+                CLASS_FIGURES.join(", ")
+            ));
+        }
+        Ok(Self { text: text.to_owned(), class: Some((*class).to_string()), ..threshold })
+    }
+
+    /// The class of receivers it is about; `None`: all.
+    pub fn class(&self) -> Option<&str> {
+        self.class.as_deref()
     }
 
     /// The figure it is about.
@@ -140,6 +176,16 @@ pub struct Checked {
     pub met: bool,
 }
 
+/// Figures of the ledger that must be 0 even if nobody says so.
+pub const IMPLIED: [&str; 5] = ["missing", "duplicate", "out_of_order", "corrupt", "misrouted"];
+
+impl Checked {
+    /// Whether it is about a figure of the ledger.
+    pub fn is_implied(&self) -> bool {
+        IMPLIED.iter().any(|figure| self.threshold == format!("{figure}==0"))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -162,6 +208,18 @@ mod tests {
     #[test]
     fn a_figure_the_run_does_not_have_is_a_miss() {
         assert!(!Threshold::parse("missing==0").expect("good").check(None).met);
+    }
+
+    #[test]
+    fn a_figure_may_be_that_of_one_class() {
+        let classes = ["screens", "screens-cut"];
+        let parse = |text| Threshold::parse_for(text, &classes);
+        let last = parse("screens-cut.last.p99< 25ms").expect("good");
+        assert_eq!((last.class(), last.metric()), (Some("screens-cut"), "last.p99"));
+        assert_eq!(parse("screens.missing== 0").expect("good").class(), Some("screens"));
+        assert_eq!(parse("last.p99<1s").expect("good").class(), None);
+        assert!(parse("screens.first.p99<1s").expect_err("no such figure").contains("not a figure of one class"));
+        assert!(parse("tables.last.p99<1s").expect_err("no such class").contains("not a figure"));
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Whether the figures mean anything: a generator that was the bottleneck measures itself.
 
+use crate::fault::Fault;
 use serde::Serialize;
 
 /// A core busier than this is not waiting for the server any more.
@@ -41,6 +42,10 @@ pub struct Evidence {
     pub published: u64,
     /// A window did not fill.
     pub stalled: bool,
+    /// Times its workers did not run, in the measured period.
+    pub standstills: u64,
+    /// The longest of them, microseconds.
+    pub standstill_us_max: u64,
 }
 
 /// The judgement.
@@ -50,6 +55,8 @@ pub struct Verdict {
     pub valid: bool,
     /// Why not.
     pub reasons: Vec<String>,
+    /// What the server did wrong, each kind by its name.
+    pub faults: Vec<Fault>,
     /// What a reader should know all the same.
     pub notes: Vec<String>,
 }
@@ -58,7 +65,7 @@ impl Verdict {
     /// Judges connections that were held: what one costs can only be told when all are open.
     pub fn of_idle(missing: u32) -> Self {
         let reason = || format!("{missing} of the connections are not open: what one of them costs was not measured");
-        Self { valid: missing == 0, reasons: (missing > 0).then(reason).into_iter().collect(), notes: Vec::new() }
+        Self { valid: missing == 0, reasons: (missing > 0).then(reason).into_iter().collect(), ..Self::default() }
     }
 
     /// Judges requests that follow each other as fast as they are answered: their rate may be the generator's own, the
@@ -90,6 +97,7 @@ impl Verdict {
                 BUSY_RATIO_MAX * 100.0
             ));
         }
+        verdict.judge_standstills(evidence);
         verdict.judge_waiting(evidence);
         if evidence.pushed_back > 0 && !evidence.window {
             verdict.notes.push(format!(
@@ -114,6 +122,19 @@ impl Verdict {
         }
         verdict.valid = verdict.reasons.is_empty();
         verdict
+    }
+
+    /// A generator that did not run sent nothing and saw nothing.
+    fn judge_standstills(&mut self, evidence: &Evidence) {
+        if evidence.standstills == 0 {
+            return;
+        }
+        let text = format!(
+            "the generator stood still {} times, up to {} ms: something stopped it, or took its CPU",
+            evidence.standstills,
+            evidence.standstill_us_max / 1_000
+        );
+        if evidence.window { self.notes.push(text) } else { self.reasons.push(text) }
     }
 
     /// Somebody else on the cores: a starved generator sees late what came in time.
@@ -150,6 +171,8 @@ mod tests {
         planned: Some(10),
         published: 10,
         stalled: false,
+        standstills: 0,
+        standstill_us_max: 0,
     };
 
     fn reasons(evidence: Evidence) -> Vec<String> {
@@ -175,6 +198,8 @@ mod tests {
         let starved = Evidence { waiting_ratio: 0.7, wanting_ratio: 0.95, busy_ratio: 0.25, ..FINE };
         assert!(reasons(starved)[0].contains("waited for a CPU 70 % of the time and ran 25 %"));
         assert!(reasons(Evidence { send_delay_p99_us: 500, ..FINE })[0].contains("own send delay"));
+        let stopped = Evidence { standstills: 2, standstill_us_max: 730_000, ..FINE };
+        assert!(reasons(stopped)[0].contains("stood still 2 times, up to 730 ms"));
         assert!(reasons(Evidence { deliveries: 0, ..FINE })[0].contains("nothing was delivered"));
         assert!(reasons(Evidence { published: 3, ..FINE })[0].contains("3 of 10"));
     }

@@ -3,6 +3,7 @@
 use crate::audience::Audience;
 use crate::client::{Conn, Mid, Phases, Role, State};
 use crate::failure::{Exit, Failure};
+use crate::gaps::STANDSTILL_NS;
 use crate::job::{Entry, Fleet, Job, Load, Via};
 use crate::latency::{Track, Tracks};
 use crate::ledger::{Books, Ledger};
@@ -122,6 +123,10 @@ pub struct Worker<D: Dial> {
     /// By slot: answers that must come before it is open.
     pub(crate) entering: HashMap<u32, u32>,
     pub(crate) guests: Guests,
+    /// A connection that hears nothing for longer is one that the SDK would give up.
+    pub(crate) silence_us_max: u32,
+    /// Time in which this worker did not run, all together.
+    pub(crate) stood_still_us: u32,
     /// What has been seen and is none of ours.
     pub(crate) strangers: u64,
     /// Deliveries that no publisher has sent.
@@ -217,6 +222,12 @@ impl<D: Dial> Worker<D> {
             events: Vec::new(),
             entering: HashMap::new(),
             guests: Guests::new(setup.job.seed, index),
+            silence_us_max: if setup.job.server.dialect.is_signalr() {
+                fleet.server_timeout.as_micros().min(u128::from(u32::MAX)) as u32
+            } else {
+                u32::MAX
+            },
+            stood_still_us: 0,
             strangers: 0,
             impossible: 0,
             setup,
@@ -273,7 +284,7 @@ impl<D: Dial> Worker<D> {
                 let place = format!("io_uring of worker {}", self.index);
                 Failure::new(Exit::Failed, format!("the ring broke: {error}"), place, "see dmesg; use --workers 1")
             })?;
-            self.now_ns = shared.clock.ns();
+            self.turned();
             self.outgoing.retire();
             for &completion in &completions {
                 self.handle(completion, &mut pool);
@@ -284,6 +295,7 @@ impl<D: Dial> Worker<D> {
                 });
             }
             self.wake_publisher(&mut woken_at);
+            self.dawdle();
         }
         shared.leave_tracks(self.index as usize, |out: &mut Vec<Track>| {
             for tracks in &mut self.tracks {
@@ -299,6 +311,25 @@ impl<D: Dial> Worker<D> {
             impossible: self.impossible,
             io: self.io.counters(),
         })
+    }
+
+    /// Looks at the clock once a turn. Between two looks lie a sleep of at most [`SLEEP_MAX_US`] and one turn's work:
+    /// what is much longer than both is the generator's own standstill, and not the server's.
+    fn turned(&mut self) {
+        let before_ns = std::mem::replace(&mut self.now_ns, self.setup.shared.clock.ns());
+        let passed_ns = self.now_ns.saturating_sub(before_ns);
+        if passed_ns > STANDSTILL_NS && self.stage > Stage::Ready {
+            self.stood_still_us = self.stood_still_us.saturating_add((passed_ns / 1_000) as u32);
+            self.setup.shared.stood_still(before_ns, self.now_ns);
+        }
+    }
+
+    /// Makes this worker slow on purpose, as a test of the verdict asks for.
+    fn dawdle(&self) {
+        let until_ns = after(self.now_ns, self.fleet().handicap);
+        while !self.fleet().handicap.is_zero() && self.setup.shared.clock.ns() < until_ns {
+            std::hint::spin_loop();
+        }
     }
 
     fn look_at_board(&mut self) {
@@ -414,6 +445,7 @@ impl<D: Dial> Worker<D> {
                         self.io.recv(slot, generation);
                     }
                     add(&self.setup.shared.counters[self.index as usize].bytes, u64::from(len));
+                    self.heard(slot);
                     self.take_bytes(slot, pool.slice_mut(buffer, len));
                 }
                 pool.give_back(buffer);

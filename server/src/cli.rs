@@ -22,6 +22,7 @@ fanfare: a self-hosted SignalR fan-out server
 
   start  dev, serve
   use    listen, send
+  measure bench: the load generator, for this server or any other
   help   help VERB, version
 
   fanfare help VERB explains one verb with examples.
@@ -36,6 +37,17 @@ pub(crate) struct Cli {
     pub verb: Option<Verb>,
 }
 
+/// Shown by `fanfare help bench`.
+const BENCH_EXAMPLES: &str = "\
+Examples:
+  fanfare bench self-check                                            what this machine can ask of a server
+  fanfare bench broadcast --target http://localhost:8888/demo         does every message reach everybody, and when
+  fanfare bench run chat --target http://localhost:8888/demo          a scenario; run --list has all
+  fanfare bench search --slo 'last.p99<20ms' --target http://localhost:8888/demo
+
+fanfare bench COMMAND --help has the flags. Exit status: 0 measured and met, 1 the server failed, 3 a scenario cannot be
+understood, 6 a threshold was missed, 7 the generator was the bottleneck.";
+
 /// Everything the binary can be asked to do.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Verb {
@@ -47,6 +59,13 @@ pub(crate) enum Verb {
     Listen(ListenArgs),
     /// Send one message through a hub that lets clients publish
     Send(SendArgs),
+    /// Measure a SignalR server: the load generator, as `fanfare-loadgen` has it
+    #[command(after_long_help = BENCH_EXAMPLES)]
+    Bench {
+        /// What to measure.
+        #[command(subcommand)]
+        command: Box<fanfare_loadgen::cli::Command>,
+    },
     /// Print the version
     Version(VersionArgs),
 }

@@ -53,6 +53,7 @@ fn run() -> Result<ExitCode, Failure> {
         Verb::Serve(args) => serve::run(&args, started),
         Verb::Listen(args) => listen::run(&args),
         Verb::Send(args) => send::run(&args),
+        Verb::Bench { command } => Ok(fanfare_loadgen::execute(*command)),
         Verb::Version(args) => {
             print(&version(args.verbose));
             Ok(ExitCode::SUCCESS)

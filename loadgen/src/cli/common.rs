@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 /// Flags of every command: the other end, the connections, the output.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub struct CommonArgs {
     /// Where to connect: ws://HOST:PORT/PATH or http://HOST:PORT/PATH
     #[arg(long, value_name = "URL", help_heading = "Target")]
@@ -27,6 +27,21 @@ pub struct CommonArgs {
     /// ws=90,sse=5,lp=5. All but web-sockets negotiate first. Publishers have a WebSocket always
     #[arg(long, value_name = "MIX", default_value = "web-sockets", value_parser = parse_transports, help_heading = "Target")]
     pub(super) transport: Mix<Transport>,
+    /// Receiving connections
+    #[arg(long, short = 'n', value_name = "N", default_value_t = 1000, help_heading = "Connections")]
+    pub(super) connections: u32,
+    /// New connections per second [default: as fast as the concurrency allows]
+    #[arg(long, value_name = "RATE", value_parser = parse_rate, help_heading = "Connections")]
+    pub(super) connect_rate: Option<f64>,
+    #[command(flatten)]
+    pub(super) way: WayArgs,
+    #[command(flatten)]
+    pub(super) output: OutputArgs,
+}
+
+/// How connections are made and carried, the same for flags and scenarios.
+#[derive(Clone, Debug, Args)]
+pub struct WayArgs {
     /// Ask POST negotiate for each connection first, instead of going straight to the WebSocket
     #[arg(long, help_heading = "Target")]
     pub(super) negotiate: bool,
@@ -37,18 +52,18 @@ pub struct CommonArgs {
     #[arg(long = "server-pid", value_name = "PID", value_delimiter = ',', help_heading = "Target")]
     pub(super) server_pids: Vec<u32>,
 
-    /// Receiving connections
-    #[arg(long, short = 'n', value_name = "N", default_value_t = 1000, help_heading = "Connections")]
-    pub(super) connections: u32,
-    /// New connections per second [default: as fast as the concurrency allows]
-    #[arg(long, value_name = "RATE", value_parser = parse_rate, help_heading = "Connections")]
-    pub(super) connect_rate: Option<f64>,
     /// Connections being set up at a time
     #[arg(long, value_name = "N", default_value_t = 256, help_heading = "Connections")]
     pub(super) connect_concurrency: u32,
     /// Give a connection up when it is not open after this long
     #[arg(long, value_name = "TIME", default_value = "15s", value_parser = parse_duration, help_heading = "Connections")]
     pub(super) connect_timeout: Duration,
+    /// A connection that hears nothing for longer is counted as silent: a client of the SDK would have given it up
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = parse_duration, help_heading = "Connections")]
+    pub(super) server_timeout: Duration,
+    /// Draw each turn of each worker out by this time: the run must then call itself invalid
+    #[arg(long, value_name = "TIME", default_value = "0", value_parser = parse_duration, hide = true)]
+    pub(super) handicap: Duration,
     /// Local addresses: auto (127.0.0.x for loopback targets), kernel, or a list
     #[arg(long, value_name = "IPS", default_value = "auto", value_parser = SourceAddresses::parse, help_heading = "Connections")]
     pub(super) source_ips: SourceAddresses,
@@ -61,7 +76,11 @@ pub struct CommonArgs {
     /// Pin the threads to these cores, in turn
     #[arg(long, value_name = "LIST", value_delimiter = ',', help_heading = "Connections")]
     pub(super) cores: Vec<usize>,
+}
 
+/// Where results go, and what they must be.
+#[derive(Clone, Debug, Args)]
+pub struct OutputArgs {
     /// Write the result as JSON to a file, or to standard output with -
     #[arg(long, value_name = "FILE", help_heading = "Output")]
     pub(super) json: Option<PathBuf>,
@@ -74,9 +93,9 @@ pub struct CommonArgs {
     /// What must be reached, for example 'last.p99<20ms' or 'missing==0'; may be repeated
     #[arg(long = "threshold", value_name = "EXPR", value_parser = Threshold::parse, help_heading = "Output")]
     pub(super) thresholds: Vec<Threshold>,
-    /// Everything random follows from this number
-    #[arg(long, value_name = "N", default_value_t = 7, help_heading = "Output")]
-    pub(super) seed: u64,
+    /// Everything random follows from this number [default: 7, or that of the scenario]
+    #[arg(long, value_name = "N", help_heading = "Output")]
+    pub(super) seed: Option<u64>,
 }
 
 /// Kinds with their weights, at least one.
@@ -121,6 +140,9 @@ pub fn parse_protocols(text: &str) -> Result<Mix<Dialect>, String> {
     };
     parse_mix(text, kind, "json, messagepack")
 }
+
+/// The seed when nobody names one.
+pub const SEED: u64 = 7;
 
 /// What a part of the mix is called in the report.
 fn class_name(transport: Transport, dialect: Dialect) -> String {
@@ -180,7 +202,7 @@ fn parse_header(text: &str) -> Result<(String, String), String> {
 impl CommonArgs {
     /// The seed, on which loads depend.
     pub(super) fn seed(&self) -> u64 {
-        self.seed
+        self.output.seed.unwrap_or(SEED)
     }
 
     /// So many connections fewer: they are something else.
@@ -212,17 +234,63 @@ impl CommonArgs {
     }
 
     pub(super) fn into_job(self, classes: Vec<Class>, task: Task) -> Result<Job, Failure> {
-        let url = Url::parse(&self.target, "--target")?;
-        let server = Server {
-            address: url.resolve("--target")?,
-            url,
-            dialect: self.dialect(),
-            negotiate: self.negotiate,
+        let seed = self.seed();
+        let dialect = self.dialect();
+        Parts {
             target: self.target,
-            headers: self.headers,
-            pids: self.server_pids,
+            target_place: "--target".to_owned(),
+            dialect,
+            connections: self.connections,
+            connect_rate: self.connect_rate,
+            classes,
+            task,
+            visits: Visits::default(),
+            seed,
+            scenario: None,
+        }
+        .into_job(self.way, self.output)
+    }
+}
+
+/// What flags and scenarios are both turned into before they are a job.
+#[derive(Debug)]
+pub struct Parts {
+    /// Where to connect.
+    pub target: String,
+    /// Who says so.
+    pub target_place: String,
+    /// What publishers speak.
+    pub dialect: Dialect,
+    /// Receivers.
+    pub connections: u32,
+    /// Of them, opened in a second.
+    pub connect_rate: Option<f64>,
+    /// Their classes.
+    pub classes: Vec<Class>,
+    /// What is to be done.
+    pub task: Task,
+    /// What happens to guests.
+    pub visits: Visits,
+    /// Everything random follows from it.
+    pub seed: u64,
+    /// Its name, where there is one.
+    pub scenario: Option<String>,
+}
+
+impl Parts {
+    /// Resolves the target.
+    pub(super) fn into_job(self, way: WayArgs, output: OutputArgs) -> Result<Job, Failure> {
+        let url = Url::parse(&self.target, &self.target_place)?;
+        let server = Server {
+            address: url.resolve(&self.target_place)?,
+            url,
+            dialect: self.dialect,
+            negotiate: way.negotiate,
+            target: self.target,
+            headers: way.headers,
+            pids: way.server_pids,
         };
-        let workers = self.workers.unwrap_or_else(|| Fleet::workers_needed(self.connections, self.cores.len()));
+        let workers = way.workers.unwrap_or_else(|| Fleet::workers_needed(self.connections, way.cores.len()));
         // A worker without connections would only get in the way.
         let workers = workers.min(self.connections.max(1));
         if workers == 0 {
@@ -230,23 +298,26 @@ impl CommonArgs {
         }
         let fleet = Fleet {
             connections: self.connections,
-            classes,
+            classes: self.classes,
             connect_rate: self.connect_rate,
-            connect_concurrency: self.connect_concurrency.max(1),
-            connect_timeout: self.connect_timeout,
-            sources: self.source_ips,
+            connect_concurrency: way.connect_concurrency.max(1),
+            connect_timeout: way.connect_timeout,
+            server_timeout: way.server_timeout,
+            handicap: way.handicap,
+            sources: way.source_ips,
             workers,
-            cores: self.cores,
-            pings: !self.no_pings,
+            cores: way.cores,
+            pings: !way.no_pings,
         };
         let output = Output {
-            json: self.json,
-            folder: self.out,
+            json: output.json,
+            folder: output.out,
             arguments: Vec::new(),
-            quiet: self.quiet,
-            thresholds: self.thresholds,
+            quiet: output.quiet,
+            thresholds: output.thresholds,
         };
-        Ok(Job { server, fleet, output, task, visits: Visits::default(), seed: self.seed })
+        let Self { task, visits, seed, scenario, .. } = self;
+        Ok(Job { server, fleet, output, task, visits, seed, scenario })
     }
 }
 

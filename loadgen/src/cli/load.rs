@@ -12,7 +12,7 @@ use clap::Args;
 use std::time::Duration;
 
 /// How much and how long.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub struct AmountArgs {
     /// Messages per second, all connections together (open loop: send times are fixed beforehand)
     /// [default: 50/s; p2p, echo, stream: one for each connection]
@@ -42,7 +42,7 @@ pub struct AmountArgs {
 }
 
 /// Who publishes, and how the server is told.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub struct PublishArgs {
     /// Closed loop: publish the next burst when every receiver has the last one
     #[arg(long, conflicts_with = "rate", help_heading = "Load")]

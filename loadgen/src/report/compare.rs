@@ -43,7 +43,7 @@ const HEADLINES: [&str; 20] = [
 ];
 
 /// Any of these is a fault, whatever the other run had.
-const FAULTS: [&str; 12] = [
+const FAULTS: [&str; 14] = [
     "missing",
     "duplicate",
     "out_of_order",
@@ -51,6 +51,8 @@ const FAULTS: [&str; 12] = [
     "misrouted",
     "late",
     "strangers",
+    "stalls",
+    "connect.silent",
     "connect.failed",
     "connect.lost",
     "guests.away",
@@ -59,8 +61,9 @@ const FAULTS: [&str; 12] = [
 ];
 
 /// What was asked for: runs that differ here answer different questions.
-const QUESTION: [&str; 11] = [
+const QUESTION: [&str; 12] = [
     "/command",
+    "/scenario",
     "/dialect",
     "/transport",
     "/connections",

@@ -59,7 +59,7 @@ impl Document {
             "connected" => number("/connect/opened"),
             // Each of them stands in one of these places only.
             _ if FIGURES.contains(&metric) => {
-                ["", "/server", "/guests", "/soak"].iter().find_map(|place| number(&format!("{place}/{metric}")))
+                ["", "/connect", "/server", "/guests", "/soak"].iter().find_map(|place| number(&format!("{place}/{metric}")))
             }
             _ => None,
         }

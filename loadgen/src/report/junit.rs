@@ -33,8 +33,10 @@ pub fn write(report: &Report, out: &mut impl Write) -> io::Result<()> {
         let text = report.verdict.reasons.join("; ");
         write!(out, r#"<failure type="verdict" message="{}"/>"#, escaped(&text))?;
     }
-    if !report.verdict.notes.is_empty() {
-        write!(out, "<system-out>{}</system-out>", escaped(&report.verdict.notes.join("\n")))?;
+    let faults = report.verdict.faults.iter().map(|fault| format!("{}: {}", fault.name, fault.text));
+    let told: Vec<String> = faults.chain(report.verdict.notes.iter().cloned()).collect();
+    if !told.is_empty() {
+        write!(out, "<system-out>{}</system-out>", escaped(&told.join("\n")))?;
     }
     writeln!(out, "</testcase>\n  </testsuite>\n</testsuites>")
 }

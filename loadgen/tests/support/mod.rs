@@ -193,10 +193,10 @@ fn answer_post(room: &Room, socket: &mut TcpStream, path: &str, body: &[u8]) -> 
 }
 
 /// Paths: `/raw` broadcasts what it gets behind `pub:`; `/hub` is a relay hub; `/token` a hub that wants a token; `/once`
-/// one that closes a socket after a POST, without saying so in its answer.
+/// one that closes a socket after a POST, without saying so in its answer; `/late` one that pings, every 700 ms.
 fn upgrade(room: &Room, mut socket: TcpStream, head: &RequestHead<'_>, early: Vec<u8>) -> Option<()> {
     let known = match head.path() {
-        "/raw" | "/hub" | "/once" => true,
+        "/raw" | "/hub" | "/once" | "/late" => true,
         "/token" => head.query_value("id").is_some_and(|id| id.starts_with("tok")),
         _ => false,
     };
@@ -217,12 +217,28 @@ fn upgrade(room: &Room, mut socket: TcpStream, head: &RequestHead<'_>, early: Ve
         message: Vec::new(),
         kind: DataKind::Text,
     };
+    if head.path() == "/late" {
+        ping_late(socket.try_clone().ok()?);
+    }
     let mut bytes = early;
     loop {
         client.take(room, &mut socket, &mut bytes)?;
         bytes.clear();
         more(&mut socket, &mut bytes)?;
     }
+}
+
+/// Pings until the connection is gone. A ping before the answer to the handshake would be an error, and this is not.
+fn ping_late(mut socket: TcpStream) {
+    std::thread::spawn(move || {
+        loop {
+            std::thread::sleep(Duration::from_millis(700));
+            let ping = frame(Some(Format::Json), b"{\"type\":6}\x1e");
+            if socket.write_all(&ping).is_err() {
+                return;
+            }
+        }
+    });
 }
 
 struct Client {

@@ -30,6 +30,8 @@ function verdict() {
     );
   if (valid && !missed.length)
     main.append(banner("good", `\u2713 Valid${result.thresholds.length ? `, ${met}` : ""}`, []));
+  const faults = (result.verdict.faults ?? []).map(({ name, text: words }) => `${name}: ${words}`);
+  if (faults.length) main.append(banner("bad", "\u2717 What the server did wrong", faults));
   const troubles = result.connect.troubles.map(({ what, count }) => `${text.count(count)} \u00d7 ${what}`);
   if (troubles.length) main.append(banner("note", "Trouble on connections", troubles));
   if (notes.length) main.append(banner("note", "Read the figures with this in mind", notes));
@@ -373,7 +375,7 @@ function setup() {
   ]
     .filter((words) => words !== undefined)
     .join(" \u00b7 ");
-  main.append(html("h1", {}, `${result.command} against ${result.target}`));
+  main.append(html("h1", {}, `${result.scenario ? `scenario ${result.scenario}` : result.command} against ${result.target}`));
   const when =
     result.run &&
     `${result.run.started_at.replace("T", " ").replace(/\.\d+Z$/, " UTC")} \u00b7 took ${text.seconds(result.run.elapsed_s)}`;
