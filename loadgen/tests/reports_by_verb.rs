@@ -62,6 +62,7 @@ fn every_command_has_a_report_that_follows_the_schema() {
         "storm -n 30 --after 100ms --duration 400ms".to_owned(),
         "storm -n 30 --part 0.5 --after 100ms --rate 200/s --messages 60 --warmup 0".to_owned(),
         "slow -n 10 --part 0.2 --read-rate 64KiB/s --rate 120/s --messages 60 --size 4096 --warmup 0".to_owned(),
+        "run slow-readers --scale 0.02 --duration 900ms --warmup 0".to_owned(),
         format!("soak -n 5 --rate 100/s --duration 900ms --interval 200ms --warmup 0 --server-pid {pid}"),
     ];
     for line in lines {
@@ -77,6 +78,7 @@ fn every_command_has_a_report_that_follows_the_schema() {
             // All there again at the end.
             "storm" => assert_eq!(visits(&output.result()).1, u64::from(output.report.connect.opened), "{line}"),
             "slow" => assert!(has(|report| report.stalled.is_some()), "{line}"),
+            "run" => assert!(has(|report| report.scenario.is_some() && report.stalled.is_some()), "{line}"),
             "soak" => assert!(has(|report| report.soak.is_some()), "{line}"),
             _ => assert!(output.result()["series"].get("visits").is_none(), "{line}"),
         }

@@ -154,10 +154,15 @@ impl Pair {
             _ if self.is_same() => "same",
             _ if self.is_within_spread() => "within spread",
             Better::Neither => "differs",
-            Better::Less if grew => "worse",
-            Better::More if !grew => "worse",
-            _ => "better",
+            Better::Less if grew => self.said("worse", "worse?"),
+            Better::More if !grew => self.said("worse", "worse?"),
+            _ => self.said("better", "better?"),
         }
+    }
+
+    /// One value of each side does not tell a change from a mood; a fault is one, however often.
+    fn said(&self, surely: &'static str, perhaps: &'static str) -> &'static str {
+        if self.range.is_some() || FAULTS.contains(&self.name.as_str()) { surely } else { perhaps }
     }
 }
 
@@ -379,7 +384,7 @@ mod tests {
         let lines: Vec<&str> = text.lines().skip(1).map(|line| line.split(' ').next().unwrap_or_default()).collect();
         assert_eq!(lines[..2], ["missing", "latency_us.from_intended.p99"], "{text}");
         let squeezed = text.split_whitespace().collect::<Vec<_>>().join(" ");
-        assert!(squeezed.contains("2.000x worse") && squeezed.contains("new worse"), "{text}");
+        assert!(squeezed.contains("2.000x worse?") && squeezed.contains("new worse"), "{text}");
         assert!(squeezed.contains("1.025x same"), "{text}");
         assert_eq!(comparison.exit(), Exit::Done);
         assert!(comparison.warnings.is_empty(), "{:?}", comparison.warnings);
@@ -446,10 +451,11 @@ mod tests {
     #[test]
     fn which_way_is_good() {
         let word = |name: &str, a: f64, b: f64| Pair { name: name.to_owned(), a, b, range: None }.word();
-        assert_eq!(word("deliveries_per_s", 100.0, 200.0), "better");
-        assert_eq!(word("last_receiver_us.p99", 100.0, 200.0), "worse");
+        assert_eq!(word("deliveries_per_s", 100.0, 200.0), "better?");
+        assert_eq!(word("last_receiver_us.p99", 100.0, 200.0), "worse?");
+        assert_eq!(word("connect.lost", 1.0, 2.0), "worse");
         assert_eq!(word("last_receiver_us.count", 100.0, 200.0), "differs");
-        assert_eq!(word("server.bytes_per_connection", 200.0, 100.0), "better");
+        assert_eq!(word("server.bytes_per_connection", 200.0, 100.0), "better?");
         assert_eq!(word("generator.ring_enters", 200.0, 100.0), "differs");
         assert_eq!(word("missing", 0.0, 0.0), "same");
     }

@@ -58,9 +58,9 @@ impl Document {
         match metric {
             "connected" => number("/connect/opened"),
             // Each of them stands in one of these places only.
-            _ if FIGURES.contains(&metric) => {
-                ["", "/connect", "/server", "/guests", "/soak"].iter().find_map(|place| number(&format!("{place}/{metric}")))
-            }
+            _ if FIGURES.contains(&metric) => ["", "/connect", "/server", "/guests", "/soak"]
+                .iter()
+                .find_map(|place| number(&format!("{place}/{metric}"))),
             _ => None,
         }
     }

@@ -106,7 +106,7 @@ function logDomain(values) {
     const power = 10 ** Math.floor(Math.log10(value));
     return power * [1, 2, 5, 10].find((f) => f * power >= value * 0.999);
   };
-  return [down(low), Math.max(up(high), down(low) * 10)];
+  return [down(low), Math.max(up(high), up(down(low) * 4))];
 }
 
 // One panel: a plot area with axes, to which a drawing function adds marks. Drawn anew whenever its width changes.

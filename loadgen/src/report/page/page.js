@@ -8,13 +8,11 @@ function banner(kind, title, lines) {
   return html("div", { class: `banner ${kind}` }, html("strong", {}, title), list);
 }
 
-// Figures with a dot are of distributions: times.
+// Figures of distributions are times; a class of receivers may stand before them.
 function bound({ threshold, value }) {
-  return threshold.split(/[<>=]/)[0].includes(".")
-    ? text.us(value)
-    : threshold.startsWith("bytes")
-      ? text.bytes(value)
-      : text.count(value);
+  const metric = threshold.split(/[<>=]/)[0].trim();
+  if (/(^|\.)(from_intended|from_actual|first|half|last|spread|send_delay)\.\w+$/.test(metric)) return text.us(value);
+  return metric.startsWith("bytes") ? text.bytes(value) : text.count(value);
 }
 
 function verdict() {
@@ -131,7 +129,11 @@ function table(heads, lines) {
     "tr",
     {},
     ...heads.map((name) =>
-      html("th", { scope: "col", class: name.text !== undefined ? "text" : undefined }, name.text ?? name),
+      html(
+        "th",
+        { scope: "col", class: name.text !== undefined ? "text" : name.words && "words" },
+        name.text ?? name.words ?? name,
+      ),
     ),
   );
   return html(
@@ -375,7 +377,9 @@ function setup() {
   ]
     .filter((words) => words !== undefined)
     .join(" \u00b7 ");
-  main.append(html("h1", {}, `${result.scenario ? `scenario ${result.scenario}` : result.command} against ${result.target}`));
+  main.append(
+    html("h1", {}, `${result.scenario ? `scenario ${result.scenario}` : result.command} against ${result.target}`),
+  );
   const when =
     result.run &&
     `${result.run.started_at.replace("T", " ").replace(/\.\d+Z$/, " UTC")} \u00b7 took ${text.seconds(result.run.elapsed_s)}`;

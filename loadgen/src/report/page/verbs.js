@@ -112,7 +112,7 @@ function classes() {
   const line = ({ name, connections, dialect, transport, steady, ledger, late, latency_us, last_receiver_us }) => [
     name,
     text.count(connections),
-    { words: `${dialect} over ${transport}`, kind: "text" },
+    { words: `${dialect} over ${transport}`, kind: "words" },
     steady ? text.count(ledger.received) : "\u2013",
     steady ? { words: text.count(ledger.missing), kind: ledger.missing ? "bad" : "zero" } : "\u2013",
     steady ? { words: text.count(late), kind: late ? "bad" : "zero" } : "\u2013",
@@ -122,7 +122,7 @@ function classes() {
   ];
   host.append(
     table(
-      ["", "how many", { text: "spoken" }, "received", "missing", "late", "p50", "p99", "last p99"],
+      ["", "how many", { words: "spoken" }, "received", "missing", "late", "p50", "p99", "last p99"],
       result.classes.map(line),
     ),
   );

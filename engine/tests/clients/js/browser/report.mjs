@@ -52,6 +52,10 @@ async function measure(name, [command, ...flags]) {
 function faults() {
   const found = [];
   if (document.documentElement.scrollWidth > innerWidth) found.push(`the page is ${document.documentElement.scrollWidth} wide`);
+  for (const cell of document.querySelectorAll('td')) {
+    const { width, height } = cell.getBoundingClientRect();
+    if (height > 120 && width < 100) found.push(`'${cell.textContent}' is squeezed into a column of letters`);
+  }
   for (const svg of document.querySelectorAll('.chart svg')) {
     const name = svg.getAttribute('aria-label');
     if (!name) found.push('a chart without a description');
