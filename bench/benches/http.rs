@@ -4,26 +4,11 @@
 use std::hint::black_box;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use fanfare_bench::inputs::{SMALL_REQUEST, browser_upgrade, chunked};
 use fanfare_protocol::cursor::Progress;
 use fanfare_protocol::http::body::BodyDecoder;
 use fanfare_protocol::http::head::{BodyLength, HeadLimits, parse_request, parse_response};
 use fanfare_protocol::http::response;
-
-/// What Chromium sends to open a WebSocket, with an access token of usual length in the target.
-fn browser_upgrade() -> Vec<u8> {
-    let token = "abcdefgh".repeat(60);
-    format!(
-        "GET /hub?id=Zm9vYmFyYmF6cXV4MTIzNA&access_token={token} HTTP/1.1\r\nHost: app.example.com\r\n\
-         Connection: Upgrade\r\nPragma: no-cache\r\nCache-Control: no-cache\r\nUser-Agent: Mozilla/5.0 (X11; Linux \
-         x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/130.0.0.0 Safari/537.36\r\nUpgrade: websocket\r\n\
-         Origin: https://app.example.com\r\nSec-WebSocket-Version: 13\r\nAccept-Encoding: gzip, deflate, br\r\n\
-         Accept-Language: en-US,en;q=0.9\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
-         Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\r\n\r\n"
-    )
-    .into_bytes()
-}
-
-const SMALL_REQUEST: &[u8] = b"GET /health HTTP/1.1\r\nHost: localhost\r\nAccept: */*\r\n\r\n";
 
 fn heads(c: &mut Criterion) {
     let limits = HeadLimits::default();
@@ -69,15 +54,8 @@ fn heads(c: &mut Criterion) {
 
 fn bodies(c: &mut Criterion) {
     const BODY_BYTES: usize = 64 * 1024;
-    const CHUNK_BYTES: usize = 1024;
     let plain = vec![b'x'; BODY_BYTES];
-    let mut chunked = Vec::new();
-    for chunk in plain.chunks(CHUNK_BYTES) {
-        chunked.extend_from_slice(format!("{:x}\r\n", chunk.len()).as_bytes());
-        chunked.extend_from_slice(chunk);
-        chunked.extend_from_slice(b"\r\n");
-    }
-    chunked.extend_from_slice(b"0\r\n\r\n");
+    let chunked = chunked(&plain);
     let mut group = c.benchmark_group("http_body");
     group.throughput(Throughput::Bytes(BODY_BYTES as u64));
     for (name, length, bytes) in

@@ -4,55 +4,11 @@
 use std::hint::black_box;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use fanfare_bench::inputs::{NO_LIMIT, arguments, invocation, lent, shapes};
 use fanfare_protocol::cursor::{Count, Progress};
 use fanfare_protocol::hub::transcode::transcode;
-use fanfare_protocol::hub::{self, Arguments, Format, Message, Payload, Raw, Value, encode, handshake};
+use fanfare_protocol::hub::{self, Arguments, Format, Payload, Raw, Value, encode, handshake};
 use fanfare_protocol::negotiate::{self, Transport};
-
-/// As in a hub that takes messages of any size.
-const NO_LIMIT: usize = 0;
-
-/// Arguments as applications have them: a text of `text_bytes`, and where `nested` a list of small records.
-fn arguments(text_bytes: usize, nested: bool) -> Vec<Value> {
-    let mut arguments = vec![Value::from("x".repeat(text_bytes))];
-    if nested {
-        let record = |index: i64| {
-            Value::object([
-                ("id", Value::from(index)),
-                ("symbol", Value::from("MSFT")),
-                ("price", Value::from(412.25)),
-                ("note", Value::from("gr\u{fc}\u{df}e \"quoted\"\n")),
-                ("open", Value::from(index % 2 == 0)),
-            ])
-        };
-        arguments.push(Value::Array((0..20).map(record).collect()));
-    }
-    arguments
-}
-
-/// The shapes that are timed: name and arguments.
-fn shapes() -> Vec<(&'static str, Vec<Value>)> {
-    vec![
-        ("text_16", arguments(16, false)),
-        ("text_512", arguments(512, false)),
-        ("text_16k", arguments(16 * 1024, false)),
-        ("records", arguments(16, true)),
-    ]
-}
-
-fn invocation(format: Format, values: &[Value]) -> Vec<u8> {
-    let mut message = Vec::new();
-    encode::invocation(format, &mut message, None, "receive", &Payload::Values(values)).expect("ordinary values");
-    message
-}
-
-/// The arguments of an encoded invocation, as a client's message lends them.
-fn lent(format: Format, message: &[u8]) -> Arguments<'_> {
-    match hub::decode(format, message, NO_LIMIT) {
-        Ok(Progress::Done(Message::Invocation { arguments, .. }, _)) => arguments,
-        other => panic!("an invocation, not {other:?}"),
-    }
-}
 
 fn decoding(c: &mut Criterion) {
     let mut group = c.benchmark_group("hub_decode");

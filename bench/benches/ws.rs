@@ -4,6 +4,7 @@
 use std::hint::black_box;
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
+use fanfare_bench::inputs::{MASK, framed, text_beyond_ascii};
 use fanfare_protocol::cursor::{Progress, Sink};
 use fanfare_protocol::error::CloseCode;
 use fanfare_protocol::http::head::{HeadLimits, parse_request, parse_response};
@@ -12,7 +13,6 @@ use fanfare_protocol::ws::encode::{self, MessageWriter};
 use fanfare_protocol::ws::{DataKind, OpCode, handshake};
 
 const SIZES: [usize; 4] = [16, 512, 2044, 65_536];
-const KEY: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
 /// Bytes a decoder gets at once where the input is cut, as from the engine's receive buffers.
 const PIECE_BYTES: usize = 4096;
 
@@ -48,34 +48,28 @@ fn decoding(c: &mut Criterion) {
     for kind in [DataKind::Text, DataKind::Binary] {
         for size in SIZES {
             let mut frames = Vec::new();
-            encode::write_masked_message(&mut frames, kind, &vec![b'x'; size], KEY);
+            encode::write_masked_message(&mut frames, kind, &vec![b'x'; size], MASK);
             bench(format!("masked/{kind:?}/{size}"), Role::Server, frames, size, usize::MAX);
         }
     }
     // Text beyond ASCII takes the longer way through the UTF-8 check.
-    let text = "gr\u{fc}\u{df}e, \u{4e16}\u{754c} ".repeat(4096);
+    let text = text_beyond_ascii();
     let mut frames = Vec::new();
-    encode::write_masked_message(&mut frames, DataKind::Text, text.as_bytes(), KEY);
+    encode::write_masked_message(&mut frames, DataKind::Text, text.as_bytes(), MASK);
     bench(format!("masked/Text/{}_not_ascii", text.len()), Role::Server, frames.clone(), text.len(), usize::MAX);
     bench(format!("masked/Text/{}_in_pieces", text.len()), Role::Server, frames, text.len(), PIECE_BYTES);
 
     let mut frames = Vec::new();
-    (0..64).for_each(|_| encode::write_masked_message(&mut frames, DataKind::Text, &[b'x'; 64], KEY));
+    (0..64).for_each(|_| encode::write_masked_message(&mut frames, DataKind::Text, &[b'x'; 64], MASK));
     bench("masked/Text/64_x_64".to_owned(), Role::Server, frames, 64 * 64, usize::MAX);
     let mut frames = Vec::new();
-    encode::write_masked_control(&mut frames, OpCode::Ping, b"12345678", KEY);
+    encode::write_masked_control(&mut frames, OpCode::Ping, b"12345678", MASK);
     bench("masked/Ping".to_owned(), Role::Server, frames, 8, usize::MAX);
     for size in SIZES {
         let frames = framed(DataKind::Text, &vec![b'x'; size]);
         bench(format!("unmasked/Text/{size}"), Role::Client, frames, size, usize::MAX);
     }
     group.finish();
-}
-
-fn framed(kind: DataKind, payload: &[u8]) -> Vec<u8> {
-    let mut writer = MessageWriter::new(Vec::new(), kind, payload.len());
-    writer.put(payload);
-    writer.finish()
 }
 
 fn encoding(c: &mut Criterion) {
@@ -95,7 +89,7 @@ fn encoding(c: &mut Criterion) {
         group.bench_function(format!("masked_message/{size}"), |b| {
             b.iter(|| {
                 out.clear();
-                encode::write_masked_message(&mut out, DataKind::Text, black_box(&payload), KEY);
+                encode::write_masked_message(&mut out, DataKind::Text, black_box(&payload), MASK);
                 out.len()
             });
         });

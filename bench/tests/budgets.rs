@@ -4,6 +4,7 @@
 //! request of the turn is this test's to count; 1,000 real sockets.
 
 use fanfare_bench::alloc::{self, CountingAllocator};
+use fanfare_bench::inputs::quotes;
 use fanfare_engine::buf::RecvPool;
 use fanfare_engine::engine::ManualShard;
 use fanfare_engine::io::uring::{Uring, UringOptions};
@@ -248,13 +249,6 @@ fn sixteen_broadcasts_leave_as_one_send_each() {
     let cost = house.measure(&payload, 16);
     assert_eq!((cost.encodings, cost.io.sends), (16, MEMBERS as u64), "{cost:?}");
     assert_eq!(cost.allocations, 0, "{cost:?}");
-}
-
-/// 2 KB of JSON, somewhat as applications write it.
-fn quotes() -> String {
-    (0..34)
-        .map(|n| format!("symbol {n:03} bid {:06} ask {:06} volume {:08}; ", n * 7_919, n * 7_927, n * 104_729))
-        .collect()
 }
 
 #[test]

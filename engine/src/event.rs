@@ -84,6 +84,8 @@ catalogue! {
     adopted_total,
     /// Connections that went on with another WebSocket.
     resumed_total,
+    /// Times that the shard did not run for more than 2 s.
+    absences_total,
     /// Hub connections opened.
     opened_total,
     /// Hub messages received.

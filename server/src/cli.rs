@@ -10,6 +10,7 @@ use fanfare_engine::Network;
 use fanfare_engine::limits::TIMEOUT_MS_MAX;
 
 use crate::failure::{Code, Failure};
+use crate::key_url::{self, KeyUrl};
 use crate::units;
 
 /// What a bare `fanfare` prints.
@@ -228,6 +229,13 @@ pub(crate) struct AuthArgs {
     /// File with a JWK set whose keys sign clients' tokens (RS256, ES256). Clients need a token then
     #[arg(long, value_name = "FILE")]
     pub jwks_file: Option<PathBuf>,
+    /// URL of a JWK set, as an identity provider publishes it (https://, or http:// on this machine). Clients need a token
+    /// then
+    #[arg(long, value_name = "URL", value_parser = KeyUrl::parse)]
+    pub jwks_url: Option<KeyUrl>,
+    /// How often that URL is asked again; sooner if a token names a key that is not there [default: 5m]
+    #[arg(long, value_name = "TIME", requires = "jwks_url", value_parser = parse_jwks_refresh)]
+    pub jwks_refresh: Option<Duration>,
     /// Whom tokens must be for (`aud`); may be repeated. `*` takes any
     #[arg(long = "audience", value_name = "NAME", value_parser = parse_name)]
     pub audiences: Vec<String>,
@@ -436,6 +444,14 @@ fn parse_outbox_age(text: &str) -> Result<Duration, String> {
 fn parse_message_timeout(text: &str) -> Result<Duration, String> {
     let timeout = units::parse_duration(text)?;
     if timeout.as_millis() > u128::from(TIMEOUT_MS_MAX) { Err("longer than 50m".to_owned()) } else { Ok(timeout) }
+}
+
+fn parse_jwks_refresh(text: &str) -> Result<Duration, String> {
+    let period = units::parse_duration(text)?;
+    if period < key_url::REFRESH_PERIOD_MIN {
+        return Err(format!("shorter than {}s", key_url::REFRESH_PERIOD_MIN.as_secs()));
+    }
+    Ok(period)
 }
 
 fn parse_clock_skew(text: &str) -> Result<Duration, String> {

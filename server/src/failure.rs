@@ -33,6 +33,8 @@ pub(crate) enum Code {
     Control = 2021,
     /// A file with keys for tokens cannot be read or used.
     KeyFile = 2030,
+    /// Keys for tokens cannot be got from their URL.
+    KeyUrl = 2031,
     /// No such page on this listener.
     NotFound = 3001,
     /// The page exists, but not for this method.

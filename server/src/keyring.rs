@@ -1,4 +1,5 @@
-//! The keys that clients' tokens are verified by: read from files at start, and again when a file changes.
+//! The keys that clients' tokens are verified by: read from files and a URL at start, and again when what they hold
+//! changes.
 
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -8,10 +9,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use fanfare_engine::auth::{Algorithm, JWKS_BYTES_MAX, Jwks, Key, KeyFault, KeySet, TokenRules, Tokens};
+use fanfare_engine::auth::{Algorithm, JWKS_BYTES_MAX, Jwks, Key, KeyFault, KeySet, TokenFault, TokenRules, Tokens};
 
 use crate::control::rt;
 use crate::failure::{Code, Failure};
+use crate::key_url::{FetchCounts, Fetcher, KeyUrl};
 
 /// How often the files are looked at. Asking the kernel when they changed costs microseconds.
 const LOOK_PERIOD: Duration = Duration::from_secs(2);
@@ -23,6 +25,8 @@ const SECRET_BYTES_MAX: usize = 4 << 10;
 pub(crate) struct TokenSettings {
     /// Where keys are.
     pub(crate) files: KeyFiles,
+    /// Where keys are published, and how often they are asked for.
+    pub(crate) url: Option<(KeyUrl, Duration)>,
     /// What is asked of a token.
     pub(crate) rules: TokenRules,
     /// Who may come in without a token.
@@ -70,11 +74,11 @@ pub(crate) struct Keyring {
 }
 
 impl KeyFiles {
-    /// Reads all files.
+    /// Reads all files, and takes the keys that a URL had (the text of a JWK set) to theirs.
     ///
     /// # Errors
     /// [`Code::KeyFile`] with the file, what is wrong with it, and what would do.
-    pub(crate) fn read(&self) -> Result<Keyring, Failure> {
+    fn read(&self, fetched: Option<&Fetcher>) -> Result<Keyring, Failure> {
         let mut keys = Vec::new();
         for path in &self.secrets {
             keys.push(self.read_secret(path)?);
@@ -87,6 +91,14 @@ impl KeyFiles {
                 return Err(unusable(path, &KeyFault::Empty));
             }
             passed_over = set.passed_over;
+            keys.extend(set.keys);
+        }
+        if let Some(fetched) = fetched {
+            let set = Jwks::parse(fetched.text()).map_err(|fault| {
+                Failure::new(Code::KeyUrl, format!("cannot use the keys from {}", fetched.url()))
+                    .fact("why", fault.to_string())
+            })?;
+            passed_over += set.passed_over;
             keys.extend(set.keys);
         }
         let keys = KeySet::new(keys).map_err(|fault| {
@@ -132,26 +144,30 @@ impl Stamp {
     }
 }
 
-/// Puts changed keys in force, for as long as the server runs. `asked` is set by whoever wants the files read again
+/// Puts changed keys in force, for as long as the server runs. `asked` is set by whoever wants files and URL read again
 /// whether they have changed or not; that is seen within a period.
 pub(crate) async fn watch(mut watched: Watched, tokens: Tokens, asked: Arc<AtomicBool>) {
     loop {
         rt::sleep(LOOK_PERIOD).await;
-        let read = if asked.swap(false, Ordering::Relaxed) { Some(watched.read()) } else { watched.look() };
-        match read {
-            None => {}
-            Some(Ok(keyring)) => {
-                tokens.replace_keys(keyring.keys);
-                log(&format!("keys  {}, read again", keyring.summary));
+        let asked = asked.swap(false, Ordering::Relaxed);
+        let missed = tokens.counts().refused(TokenFault::NoKey);
+        for read in [watched.look_at_url(missed, asked), if asked { Some(watched.read()) } else { watched.look() }] {
+            match read {
+                None => {}
+                Some(Ok(keyring)) => {
+                    tokens.replace_keys(keyring.keys);
+                    log(&format!("keys  {}, read again", keyring.summary));
+                }
+                Some(Err(failure)) => log(&kept(&failure).to_string()),
             }
-            Some(Err(failure)) => log(&kept(&failure).to_string()),
         }
     }
 }
 
-/// Files and what was last seen of them.
+/// Files and a URL, and what was last seen of them.
 pub(crate) struct Watched {
     files: KeyFiles,
+    fetcher: Option<Fetcher>,
     /// What the keys in force, or the last complaint, came from.
     done: Vec<Option<Stamp>>,
     /// What was there at the last look.
@@ -159,10 +175,36 @@ pub(crate) struct Watched {
 }
 
 impl Watched {
-    /// To be made before the files are read first: what changes in between is seen.
-    pub(crate) fn new(files: KeyFiles) -> Self {
+    /// Reads all of it for the first time.
+    ///
+    /// # Errors
+    /// [`Code::KeyFile`], or [`Code::KeyUrl`] after some seconds.
+    pub(crate) fn start(settings: &TokenSettings) -> Result<(Self, Keyring), Failure> {
+        let files = settings.files.clone();
+        // Before they are read: what changes in between is seen.
         let stamps = files.stamps();
-        Watched { files, done: stamps.clone(), last: stamps }
+        let fetcher = settings.url.clone().map(|(url, period)| Fetcher::start(url, period)).transpose()?;
+        let watched = Watched { files, fetcher, done: stamps.clone(), last: stamps };
+        let keyring = watched.keyring()?;
+        Ok((watched, keyring))
+    }
+
+    /// How often the URL was asked, if there is one.
+    pub(crate) fn fetch_counts(&self) -> Option<Arc<FetchCounts>> {
+        self.fetcher.as_ref().map(Fetcher::counts)
+    }
+
+    fn keyring(&self) -> Result<Keyring, Failure> {
+        self.files.read(self.fetcher.as_ref())
+    }
+
+    /// Asks the URL if it is time to, and tells what came of an earlier question. `missed`: tokens that named a key
+    /// which is not there.
+    fn look_at_url(&mut self, missed: u64, asked: bool) -> Option<Result<Keyring, Failure>> {
+        let fetcher = self.fetcher.as_mut()?;
+        fetcher.ask_if_due(missed, asked);
+        let came = fetcher.look()?;
+        Some(came.and_then(|()| self.keyring()))
     }
 
     /// What came of a change, once. A file that changed since the last look may still be being written: it is read
@@ -175,21 +217,21 @@ impl Watched {
             return None;
         }
         self.done.clone_from(&self.last);
-        Some(self.files.read())
+        Some(self.keyring())
     }
 
     /// What the files hold now: whoever asks says that they are complete.
     fn read(&mut self) -> Result<Keyring, Failure> {
         self.last = self.files.stamps();
         self.done.clone_from(&self.last);
-        self.files.read()
+        self.keyring()
     }
 }
 
 fn kept(failure: &Failure) -> Failure {
     Failure::new(Code::KeysKept, "the keys for tokens stay as they were: the changed ones cannot be used")
         .fact("why", failure.to_string())
-        .fix("mend the file; it is read again when it changes")
+        .fix("mend the file, or what the URL has; it is read again")
 }
 
 fn unreadable(path: &Path, error: &io::Error) -> Failure {
@@ -248,7 +290,7 @@ mod tests {
     }
 
     fn refused(files: &KeyFiles) -> String {
-        files.read().err().expect("a refusal").to_string()
+        files.read(None).err().expect("a refusal").to_string()
     }
 
     const SECRET: &str = "0123456789abcdef0123456789abcdef";
@@ -257,14 +299,14 @@ mod tests {
     fn secrets_lose_one_line_end_and_nothing_else() {
         let folder = Folder::new("line-end");
         for end in ["", "\n", "\r\n"] {
-            files(vec![folder.write("key", &format!("{SECRET}{end}"))], None).read().expect("a secret");
+            files(vec![folder.write("key", &format!("{SECRET}{end}"))], None).read(None).expect("a secret");
             let short = folder.write("short", &format!("{}{end}", &SECRET[1..]));
             let text = refused(&files(vec![short], None));
             assert!(text.contains("FF2030") && text.contains("31 bytes"), "{text}");
             assert!(text.contains("openssl rand") && !text.contains(&SECRET[1..]), "{text}");
         }
         let blanks = folder.write("blanks", &format!("{}\n\n", &SECRET[1..]));
-        files(vec![blanks], None).read().expect("31 letters and a line end");
+        files(vec![blanks], None).read(None).expect("31 letters and a line end");
     }
 
     #[test]
@@ -291,7 +333,9 @@ mod tests {
     fn a_change_is_read_once_and_only_when_the_file_is_left_alone() {
         let folder = Folder::new("change");
         let path = folder.write("key", SECRET);
-        let mut watched = Watched::new(files(vec![path.clone()], None));
+        let files = files(vec![path.clone()], None);
+        let stamps = files.stamps();
+        let mut watched = Watched { files, fetcher: None, done: stamps.clone(), last: stamps };
         assert!(watched.look().is_none(), "nothing has changed");
         folder.write("key", "too short");
         assert!(watched.look().is_none(), "it may still be being written");

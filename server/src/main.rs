@@ -7,6 +7,7 @@ mod dev;
 mod dial;
 mod failure;
 mod interrupt;
+mod key_url;
 mod keyring;
 mod life;
 mod listen;

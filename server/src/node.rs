@@ -13,6 +13,7 @@ use fanfare_engine::{
 use serde_json::{Value, json};
 
 use crate::failure::Failure;
+use crate::key_url::FetchCounts;
 use crate::keyring::{TokenSettings, Watched};
 use crate::public::{Public, UserByQuery};
 use crate::relay::Relay;
@@ -143,6 +144,7 @@ pub(crate) struct Node {
 struct Door {
     tokens: Tokens,
     summary: String,
+    fetches: Option<Arc<FetchCounts>>,
     /// Taken by whoever watches them.
     watched: Mutex<Option<Watched>>,
 }
@@ -150,17 +152,17 @@ struct Door {
 impl Door {
     /// Reads the keys.
     fn open(settings: &TokenSettings) -> Result<Self, Failure> {
-        let watched = Watched::new(settings.files.clone());
-        let keyring = settings.files.read()?;
+        let (watched, keyring) = Watched::start(settings)?;
+        let fetches = watched.fetch_counts();
         let tokens = Tokens::new(keyring.keys, settings.rules.clone());
-        Ok(Door { tokens, summary: keyring.summary, watched: Mutex::new(Some(watched)) })
+        Ok(Door { tokens, summary: keyring.summary, fetches, watched: Mutex::new(Some(watched)) })
     }
 }
 
 /// Starts the engine, and the node that tells about it.
 ///
 /// # Errors
-/// What the engine says: `FF20xx` with cause and remedy; `FF2030` if keys cannot be used.
+/// What the engine says: `FF20xx` with cause and remedy; `FF2030` and `FF2031` if keys cannot be used.
 pub(crate) fn start(settings: Settings) -> Result<(Engine, Node), Failure> {
     let phase = Arc::new(SharedPhase::default());
     let door = settings.tokens.as_ref().map(Door::open).transpose()?;
@@ -235,6 +237,12 @@ impl Node {
     pub(crate) fn tokens_refused(&self) -> impl Iterator<Item = (&'static str, u64)> {
         let counts = self.door.as_ref().map(|door| door.tokens.counts());
         TokenFault::ALL.into_iter().map(move |fault| (fault.name(), counts.as_ref().map_or(0, |c| c.refused(fault))))
+    }
+
+    /// How often keys came from their URL and how often not, by outcome.
+    pub(crate) fn key_fetches(&self) -> [(&'static str, u64); 2] {
+        let fetches = self.door.as_ref().and_then(|door| door.fetches.as_deref());
+        fetches.map_or_else(|| FetchCounts::default().by_outcome(), FetchCounts::by_outcome)
     }
 
     /// Why no client should be sent here, if so.

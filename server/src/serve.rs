@@ -10,6 +10,7 @@ use fanfare_engine::{CoreSet, Limits, Origins, SlowPolicy, Transports, UplinkOve
 use crate::cli::{AuthArgs, Carrier, LimitArgs, Over, SecretAlgorithm, ServeArgs, SlowArg, Switch, distinct};
 use crate::control::rt::Sender;
 use crate::failure::{Code, Failure};
+use crate::key_url::REFRESH_PERIOD;
 use crate::keyring::{Anonymous, KeyFiles, TokenSettings};
 use crate::life::{self, End, Wish};
 use crate::node::{Node, Settings, hub_path, not_delivered};
@@ -107,7 +108,7 @@ fn origins(allowed: &[String]) -> Origins {
 /// # Errors
 /// Flags that mean nothing without others, and keys without a word on whom tokens are for.
 fn token_settings(args: &AuthArgs, hubs: &[String]) -> Result<Option<TokenSettings>, Failure> {
-    if args.key_files.is_empty() && args.jwks_file.is_none() {
+    if args.key_files.is_empty() && args.jwks_file.is_none() && args.jwks_url.is_none() {
         let given = [
             ("--audience", !args.audiences.is_empty()),
             ("--issuer", !args.issuers.is_empty()),
@@ -119,8 +120,9 @@ fn token_settings(args: &AuthArgs, hubs: &[String]) -> Result<Option<TokenSettin
         ];
         return match given.iter().find(|(_, given)| *given) {
             None => Ok(None),
-            Some((flag, _)) => Err(Failure::new(Code::Missing, format!("`{flag}` needs keys to judge tokens by"))
-                .fix("add --jwks-file FILE or --auth-key-file FILE; without keys everybody may come in")),
+            Some((flag, _)) => Err(Failure::new(Code::Missing, format!("`{flag}` needs keys to judge tokens by")).fix(
+                "add --jwks-url URL, --jwks-file FILE or --auth-key-file FILE; without keys everybody may come in",
+            )),
         };
     }
     if args.audiences.is_empty() {
@@ -156,6 +158,7 @@ fn token_settings(args: &AuthArgs, hubs: &[String]) -> Result<Option<TokenSettin
     };
     Ok(Some(TokenSettings {
         files: KeyFiles { secrets: args.key_files.clone(), algorithm, jwks: args.jwks_file.clone() },
+        url: args.jwks_url.clone().map(|url| (url, args.jwks_refresh.unwrap_or(REFRESH_PERIOD))),
         rules,
         anonymous,
         close_on_expiry: args.close_on_expiry == Some(Switch::On),

@@ -20,6 +20,11 @@ const STEP_US: u64 = 100_000;
 const STEPS: usize = 10;
 /// Microseconds between two looks at an empty table.
 const IDLE_STEP_US: u64 = 1_000_000;
+/// A sweep that is later than this: the shard was away. Its process was stopped, its machine stood still, or others had
+/// the core.
+const AWAY_US: u64 = 2_000_000;
+/// A shard that was away judges nobody for so long: what its clients have said meanwhile is still to be read.
+const MERCY_US: u64 = 2_000_000;
 /// A shard that writes less than so many bytes to its log in [`QUIET_LOG_US`] is quiet.
 const QUIET_LOG_BYTES: u64 = 64 << 10;
 /// See [`QUIET_LOG_BYTES`].
@@ -42,6 +47,8 @@ pub(super) struct Sweeper {
     owed_bytes: [u64; STEPS],
     /// Log bytes written, and when, at the last moment that was not quiet.
     log_mark: (u64, u64),
+    /// Until then nobody has missed a deadline.
+    mercy_until_us: u64,
 }
 
 impl Sweeper {
@@ -52,6 +59,7 @@ impl Sweeper {
             pings: ByVariation::default(),
             owed_bytes: [0; STEPS],
             log_mark: (0, now_us),
+            mercy_until_us: 0,
         }
     }
 
@@ -72,6 +80,10 @@ impl<I: Io> Shard<I> {
         self.accept_again();
         if self.board.now_us < self.sweeper.next_us {
             return;
+        }
+        if self.board.now_us - self.sweeper.next_us > AWAY_US {
+            self.sweeper.mercy_until_us = self.board.now_us + MERCY_US;
+            self.board.counters.absences_total.add(1);
         }
         // After a long turn one step makes up for all that were missed: it is only later, not less.
         self.sweeper.next_us = self.board.now_us + STEP_US;
@@ -96,6 +108,7 @@ impl<I: Io> Shard<I> {
     }
 
     fn sweep_slot(&mut self, slot: Slot) {
+        let is_merciful = self.board.now_us < self.sweeper.mercy_until_us;
         let tick = self.board.tick();
         let stamp = self.board.fans.stamp();
         let expired = self.board.expiries.is_due(slot, self.board.now_s());
@@ -117,16 +130,19 @@ impl<I: Io> Shard<I> {
             if hot.flags.has(Flags::LENT) && since_progress > LENT_QUIET_TICKS {
                 self.take_back(slot);
             }
-        } else if !slot.is_session() && since_progress > ticks_from_ms(self.board.limits.outbox_age_max_ms) {
+        } else if !is_merciful
+            && !slot.is_session()
+            && since_progress > ticks_from_ms(self.board.limits.outbox_age_max_ms)
+        {
             return self.board.drop_slow(slot);
         }
-        if slot.is_session() {
+        if slot.is_session() && !is_merciful {
             self.board.sweep_polling(slot);
         }
         if hot_is_paused && self.board.uplinks.is_on() {
             self.board.unpause(slot);
         }
-        if self.is_stuck(slot, tick) {
+        if !is_merciful && self.is_stuck(slot, tick) {
             let limit_ms = self.board.limits.message_timeout_ms;
             return self.board.give_up_message(slot, limit_ms);
         }
@@ -166,6 +182,7 @@ impl<I: Io> Shard<I> {
         match hot.session.poll_timeout(tick, &timing) {
             None => {}
             Some(Timeout::SendPing) => self.ping(slot, tick),
+            Some(_) if self.board.now_us < self.sweeper.mercy_until_us => {}
             Some(Timeout::HandshakeTimeout) if hot.state == State::Http => self.board.http_timeout(slot),
             Some(Timeout::HandshakeTimeout) if hot.state == State::Echo => {
                 self.board.farewell(slot, CloseReason::IdleTimeout, None, CloseCode::NORMAL);

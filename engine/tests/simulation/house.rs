@@ -662,6 +662,26 @@ impl House {
         }
     }
 
+    /// Time passes, clients say that they live, and no shard has a turn.
+    pub(crate) fn stand_still(&mut self, seconds: u32) {
+        for _ in 0..seconds {
+            self.everybody_lives();
+            self.world.advance(1_000_000);
+        }
+    }
+
+    /// Every client on a WebSocket sends a ping of the hub protocol.
+    pub(crate) fn everybody_lives(&mut self) {
+        for at in 0..self.clients.len() {
+            if self.clients[at].can_speak() {
+                self.talk(at, Act::PingHub);
+            }
+            while self.clients[at].has_output() {
+                self.write(at);
+            }
+        }
+    }
+
     /// Whoever stays has heard everything, and every question is answered.
     pub(crate) fn check_complete(&self) {
         for client in self.clients.iter().filter(|client| client.is_faithful() && !client.stalled) {

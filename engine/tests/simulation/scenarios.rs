@@ -341,6 +341,28 @@ pub(crate) fn silent_clients_time_out(seed: u64) -> Tally {
     play(plan)
 }
 
+/// The host stands still, or has no time for us, and clients go on: they have said in time that they live, and are heard
+/// before anybody is judged.
+pub(crate) fn a_server_that_was_away_ends_nobody(seed: u64) -> Tally {
+    let mut plan = Plan::rough(seed).shards(1 + (seed % 2) as usize);
+    plan.endpoint.keep_alive_ms = 1_000;
+    plan.endpoint.client_timeout_ms = 6_000;
+    plan.limits.outbox_age_max_ms = 6_000;
+    plan.steps = 60;
+    let mut house = House::new(plan);
+    house.settle();
+    house.everybody_lives();
+    house.settle();
+    for _ in 0..3 {
+        house.stand_still(9);
+        house.pass(4_000_000);
+        house.play();
+        house.everybody_lives();
+        house.settle();
+    }
+    house.finish()
+}
+
 pub(crate) fn handshakes_that_never_come(seed: u64) -> Tally {
     let mut plan = Plan::rough(seed).also(2, Act::ArriveMute).also(1, Act::Pause(300)).also(1, Act::Arrive);
     plan.endpoint.handshake_timeout_ms = 1_000;

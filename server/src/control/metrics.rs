@@ -17,12 +17,13 @@ const fn gauge(name: &'static str, labels: &'static [&'static str], help: &'stat
 type Plain = (Metric, fn(&ShardMetrics) -> u64);
 
 /// Summed over the shards.
-static SUMMED: [Plain; 32] = [
+static SUMMED: [Plain; 33] = [
     (gauge("fanfare_sockets", &[], "Open sockets of the public listener, hub connections or not."), |m| m.sockets_open),
     (counter("fanfare_sockets_accepted_total", &[], "Sockets accepted."), |m| m.accepted_total),
     (counter("fanfare_connections_resumed_total", &[], "Connections that went on with another WebSocket."), |m| {
         m.resumed_total
     }),
+    (counter("fanfare_absences_total", &[], "Times a shard did not run for more than 2 s."), |m| m.absences_total),
     (
         counter(
             "fanfare_sockets_moved_total",
@@ -176,6 +177,8 @@ static FILES: Metric = gauge("fanfare_open_files", &[], "File descriptors of thi
 static FILES_MAX: Metric = gauge("fanfare_open_files_limit", &[], "File descriptors this process may have.");
 static TOKENS_REFUSED: Metric =
     counter("fanfare_auth_failures_total", &["reason"], "Requests without a good token where one is needed or given.");
+static KEY_FETCHES: Metric =
+    counter("fanfare_key_fetches_total", &["outcome"], "Questions to the URL with keys for tokens.");
 static ADMIN_REFUSED: Metric =
     counter("fanfare_admin_refused_total", &["reason"], "Connections and requests the admin listener turned away.");
 
@@ -189,6 +192,8 @@ pub(crate) struct Facts<'a> {
     pub(crate) process: ProcessFigures,
     /// Tokens that were refused, by reason.
     pub(crate) tokens_refused: &'a [(&'static str, u64)],
+    /// Questions to the URL with keys, by outcome.
+    pub(crate) key_fetches: [(&'static str, u64); 2],
     /// Refusals of the admin listener, by reason.
     pub(crate) admin_refused: &'a [(&'static str, u64)],
 }
@@ -209,6 +214,7 @@ pub(crate) fn render(facts: &Facts<'_>) -> String {
     by_reason(&mut page, &CLOSED, total.closed());
     by_reason(&mut page, &REFUSED, total.refused());
     by_reason(&mut page, &TOKENS_REFUSED, facts.tokens_refused.iter().copied());
+    by_reason(&mut page, &KEY_FETCHES, facts.key_fetches.into_iter());
     by_reason(&mut page, &ADMIN_REFUSED, facts.admin_refused.iter().copied());
     let direct = total.private_messages_total.saturating_sub(total.pings_sent_total);
     page.family(&SENT)
@@ -273,6 +279,7 @@ mod tests {
             connections_max: 18_900,
             process: ProcessFigures { resident_bytes: 1, open_files: 2, open_files_max: 3 },
             tokens_refused: &[("expired", 2)],
+            key_fetches: [("ok", 3), ("failed", 1)],
             admin_refused: &[("full", 1)],
         })
     }
@@ -293,6 +300,7 @@ mod tests {
             &FILES,
             &FILES_MAX,
             &TOKENS_REFUSED,
+            &KEY_FETCHES,
             &ADMIN_REFUSED,
         ];
         plain.chain(special).collect()

@@ -67,6 +67,7 @@ impl AdminPages {
             connections_max: self.node.connections_max(),
             process: ProcessFigures::read(),
             tokens_refused: &tokens_refused,
+            key_fetches: self.node.key_fetches(),
             admin_refused: &admin_refused,
         };
         Answer::new(200, exposition::CONTENT_TYPE, metrics::render(&facts).into_bytes())

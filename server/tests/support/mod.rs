@@ -24,8 +24,14 @@ pub(crate) struct Fanfare {
 impl Fanfare {
     /// Starts `fanfare` with `arguments`.
     pub(crate) fn start(arguments: &[&str]) -> Fanfare {
+        Fanfare::start_with(&[], arguments)
+    }
+
+    /// The same, with these variables in its environment.
+    pub(crate) fn start_with(environment: &[(&str, &str)], arguments: &[&str]) -> Fanfare {
         let mut child = Command::new(env!("CARGO_BIN_EXE_fanfare"))
             .args(arguments)
+            .envs(environment.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -127,8 +133,13 @@ impl Server {
 
     /// `fanfare serve` on free ports.
     pub(crate) fn serve(more: &[&str]) -> Server {
+        Server::serve_with(&[], more)
+    }
+
+    /// The same, with these variables in its environment.
+    pub(crate) fn serve_with(environment: &[(&str, &str)], more: &[&str]) -> Server {
         let common = ["serve", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--shards", "1"];
-        let mut process = Fanfare::start(&[&common, more].concat());
+        let mut process = Fanfare::start_with(environment, &[&common, more].concat());
         let public = process.line("listening on http://");
         let admin = process.line("pages on http://");
         process.line("ready in");
