@@ -83,6 +83,7 @@ impl Run {
             cpu_s: spent.own_cpu_s,
             busy_ratio: spent.busy_ratio,
             waiting_ratio: spent.waiting_ratio,
+            private_bytes: own_now,
             bytes_per_connection: own_now.saturating_sub(own_before) as f64 / f64::from(job.fleet.connections),
             ..GeneratorReport::default()
         };

@@ -349,8 +349,10 @@ pub struct GeneratorReport {
     pub standstill_us_max: u64,
     /// Bursts that waited because the server did not take them.
     pub pushed_back: u64,
-    /// Growth of private memory, per connection.
+    /// Growth of private memory since before the first connection, per connection.
     pub bytes_per_connection: f64,
+    /// All private memory at the end of the period, tables and rings included.
+    pub private_bytes: u64,
     /// Ring entries (system calls).
     pub ring_enters: u64,
     /// Receives.

@@ -49,7 +49,8 @@ impl Crowd {
                 continue;
             }
             match &clients.get_ref().ramp {
-                Some(ramp) => ramps += scenario.value(ramp, parse_rate)? * scale,
+                // Not scaled: it is what the way in stands, however many come.
+                Some(ramp) => ramps += scenario.value(ramp, parse_rate)?,
                 None => without = Some(clients),
             }
             crowd.add(scenario, clients, scale, timetable.part)?;

@@ -65,7 +65,7 @@ fn a_whole_scenario_becomes_what_it_says() {
     let adjust = Adjustments { scale: 0.1, duration: Some(Duration::from_secs(6)), ..Adjustments::default() };
     let (parts, thresholds) = parse(text, &adjust).expect("good");
     assert_eq!((parts.seed, parts.connections, parts.target_place.as_str()), (9, 210, "own.toml:4"));
-    assert_eq!(parts.connect_rate, Some(105.0));
+    assert_eq!(parts.connect_rate, Some(1050.0));
     let classes: Vec<_> = parts.classes.iter().map(|class| (class.name.as_str(), class.connections)).collect();
     let phones = [("phones-ws-json", 4), ("phones-sse-json", 1)];
     assert_eq!(classes[..4], [("screens", 100), ("screens-cut", 100), phones[0], phones[1]], "{classes:?}");
