@@ -58,7 +58,7 @@ fn every_command_has_a_report_that_follows_the_schema() {
         format!("p2p {small}"),
         format!("echo {small}"),
         format!("stream {small}"),
-        format!("churn -n 20 --part 0.5 --life uniform:50ms-150ms --rate 100/s --duration 600ms --warmup 0"),
+        "churn -n 20 --part 0.5 --life uniform:50ms-150ms --rate 100/s --duration 600ms --warmup 0".to_owned(),
         "storm -n 30 --after 100ms --duration 400ms".to_owned(),
         "storm -n 30 --part 0.5 --after 100ms --rate 200/s --messages 60 --warmup 0".to_owned(),
         "slow -n 10 --part 0.2 --read-rate 64KiB/s --rate 120/s --messages 60 --size 4096 --warmup 0".to_owned(),
