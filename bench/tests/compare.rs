@@ -115,7 +115,7 @@ fn the_table_shows_values_ratios_promises_and_remarks() {
     let text = result(5.51).text();
     for line in [
         "w1-512B-1000: 512 B to 1000, one broadcast under way",
-        "fanfare       5.510 (5.510 - 11.020)        1.10 (1.10 - 1.10)      1.00 (1.00 - 1.00)",
+        "fanfare          5.510 (5.510 - 11.020)        1.10 (1.10 - 1.10)      1.00 (1.00 - 1.00)",
         "row 1: fanfare <= 1.10 x floor-send: 1.10 (1.10 - 1.10) MISSED",
         "uws, round 3: ended under load",
     ] {

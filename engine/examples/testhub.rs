@@ -3,7 +3,8 @@
 //! `cargo run --release -p fanfare-engine --example testhub -- --listen 127.0.0.1:9000`
 //!
 //! One hub class, mapped on several endpoints with different limits, and a plain WebSocket echo. Prints one line with
-//! `listening` once it serves; SIGTERM or SIGINT drains it.
+//! `listening` once it serves; SIGTERM or SIGINT drains it. With `--tls` it also listens for clients that speak TLS, with
+//! a certificate for `localhost` by an authority made at start, whose own certificate is written to `--ca-file`.
 
 use std::io::Write as _;
 use std::net::SocketAddr;
@@ -29,13 +30,15 @@ mod sends;
 mod signals;
 #[path = "testhub/streams.rs"]
 mod streams;
+#[path = "testhub/tls.rs"]
+mod tls;
 #[path = "testhub/token.rs"]
 mod token;
 
 /// What every hub method gives back.
 pub(crate) type Outcome = Result<Answer, HandlerError>;
 
-const USAGE: &str = "usage: testhub --listen ADDRESS:PORT [--shards N]";
+const USAGE: &str = "usage: testhub --listen ADDRESS:PORT [--tls ADDRESS:PORT --ca-file FILE] [--shards N]";
 /// The one hub behind all endpoints.
 const HUB: &str = "testhub";
 /// `/testhub-large`.
@@ -57,7 +60,14 @@ const DRAIN: Duration = Duration::from_secs(5);
 
 struct Options {
     listen: SocketAddr,
+    tls: Option<Secure>,
     shards: Option<usize>,
+}
+
+struct Secure {
+    listen: SocketAddr,
+    /// Written at start, for clients to trust.
+    ca_file: String,
 }
 
 fn main() -> ExitCode {
@@ -83,14 +93,24 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let mut engine = match build(&options, &tokens).start() {
+    let builder = match &options.tls {
+        None => build(&options, &tokens),
+        Some(secure) => match tls::certificates(&secure.ca_file) {
+            Ok(certificates) => build(&options, &tokens).listen_tls(secure.listen).certificates(certificates),
+            Err(reason) => {
+                eprintln!("testhub: no TLS: {reason}");
+                return ExitCode::FAILURE;
+            }
+        },
+    };
+    let mut engine = match builder.start() {
         Ok(engine) => engine,
         Err(error) => {
             eprintln!("testhub: {error}");
             return ExitCode::FAILURE;
         }
     };
-    announce(engine.local_addrs());
+    announce(engine.local_addrs(), options.tls.is_some());
     signals.wait();
     engine.drain(DRAIN);
     ExitCode::SUCCESS
@@ -98,16 +118,25 @@ fn main() -> ExitCode {
 
 fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Options, String> {
     let mut listen = None;
+    let (mut tls, mut ca_file) = (None, None);
     let mut shards = None;
+    let address = |value: &str| value.parse().map_err(|_| format!("{value} is not an address and a port"));
     while let Some(name) = arguments.next() {
         let value = arguments.next().ok_or_else(|| format!("{name} needs a value"))?;
         match name.as_str() {
-            "--listen" => listen = Some(value.parse().map_err(|_| format!("{value} is not an address and a port"))?),
+            "--listen" => listen = Some(address(&value)?),
+            "--tls" => tls = Some(address(&value)?),
+            "--ca-file" => ca_file = Some(value),
             "--shards" => shards = Some(value.parse().map_err(|_| format!("{value} is not a number of shards"))?),
             _ => return Err(format!("{name} is not an option")),
         }
     }
-    Ok(Options { listen: listen.ok_or("--listen is missing")?, shards })
+    let tls = match (tls, ca_file) {
+        (Some(listen), Some(ca_file)) => Some(Secure { listen, ca_file }),
+        (None, None) => None,
+        _ => return Err("--tls and --ca-file go together".to_owned()),
+    };
+    Ok(Options { listen: listen.ok_or("--listen is missing")?, tls, shards })
 }
 
 /// What all endpoints of the hub have in common.
@@ -165,12 +194,13 @@ fn build(options: &Options, tokens: &Tokens) -> Builder {
     }
 }
 
-/// The line the tests wait for.
-fn announce(addresses: &[SocketAddr]) {
+/// The line the tests wait for. The one with TLS comes first: whoever has read the last line knows that all listen.
+fn announce(addresses: &[SocketAddr], with_tls: bool) {
     let mut out = std::io::stdout();
-    for address in addresses {
+    for (at, address) in addresses.iter().enumerate().rev() {
+        let scheme = if with_tls && at == 1 { "https" } else { "http" };
         // Whoever started this server may have closed its end: it serves all the same.
-        let _ = writeln!(out, "testhub listening on http://{address}");
+        let _ = writeln!(out, "testhub listening on {scheme}://{address}");
     }
     let _ = out.flush();
 }

@@ -2,7 +2,9 @@
 
 use crate::buf::RecvPool;
 use crate::buf::segment::Logs;
+use crate::conn::certificates::Certificates;
 use crate::conn::endpoint::{Authenticator, EchoOptions, Endpoint, EndpointOptions, Service};
+use crate::conn::tls::TlsSetup;
 use crate::event::{ShardMetrics, SharedCounters};
 use crate::hub::admission::Admission;
 use crate::hub::asks::Asked;
@@ -134,6 +136,9 @@ pub struct Builder {
     shards: Option<usize>,
     cores: CoreSet,
     listen: Vec<Result<SocketAddr, StartError>>,
+    /// Those of them whose clients speak TLS, one bit each.
+    tls_listeners: u8,
+    certificates: Option<Certificates>,
     hubs: Vec<HubSpec>,
     own_paths: Vec<(usize, EndpointOptions)>,
     endpoints: Vec<(String, String, EndpointOptions)>,
@@ -177,6 +182,20 @@ impl Builder {
             Err(error) => Err(StartError::Listen { address: text, error }),
         };
         self.listen.push(resolved);
+        self
+    }
+
+    /// The same for clients that speak TLS (`https://`, `wss://`); needs [`Self::certificates`]. Counts as one of the 8.
+    #[must_use]
+    pub fn listen_tls(mut self, address: impl ToSocketAddrs + fmt::Debug) -> Self {
+        self.tls_listeners |= 1_u8.checked_shl(self.listen.len() as u32).unwrap_or(0);
+        self.listen(address)
+    }
+
+    /// What [`Self::listen_tls`] proves this server's name with. Keep a clone to replace it while the engine runs.
+    #[must_use]
+    pub fn certificates(mut self, certificates: Certificates) -> Self {
+        self.certificates = Some(certificates);
         self
     }
 
@@ -248,7 +267,10 @@ impl Builder {
         if let Some((_, address)) = twice {
             return Err(StartError::Config(format!("{address} is to be listened on twice; name it once")));
         }
-        let plan = Plan::derive(&this.limits, shards, descriptors_max()).map_err(StartError::Config)?;
+        let mut plan = Plan::derive(&this.limits, shards, descriptors_max()).map_err(StartError::Config)?;
+        if this.tls_listeners != 0 {
+            plan = plan.with_tls();
+        }
         check_free(&addresses)?;
         let core_set = this.cores.clone();
         let shared = this.share(&plan)?;
@@ -271,7 +293,8 @@ impl Builder {
     }
 
     /// The same engine without threads: one shard per given [`Io`], to be turned by the caller. For latency-critical
-    /// processes with a loop of their own, for tests on a simulated kernel, for measurements.
+    /// processes with a loop of their own, for tests on a simulated kernel, for measurements. The caller makes the
+    /// listeners of each `Io`; the nth speaks TLS if the nth call of [`Self::listen`] and [`Self::listen_tls`] says so.
     pub fn build_on<I: Io>(
         self,
         ios: impl FnOnce(&Logs, usize) -> Vec<(I, RecvPool, Option<WakeHandle>)>,
@@ -302,6 +325,7 @@ impl Builder {
             return Err(StartError::Config(format!("{} hubs; {} are possible", self.hubs.len(), limits::HUBS_MAX)));
         }
         let endpoints = self.paths()?;
+        let tls = self.tls()?;
         let epoch = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs() as u32);
         let keys = IdKeys::random(epoch).map_err(|error| StartError::System(format!("no randomness: {error}")))?;
         Ok(Arc::new(Shared {
@@ -309,6 +333,7 @@ impl Builder {
             hubs: self.hubs,
             endpoints,
             http: self.http,
+            tls,
             directory: Directory::default(),
             pending: Pending::new(limits.negotiate_ttl_s),
             admission: Admission::new(&limits),
@@ -326,6 +351,17 @@ impl Builder {
             backed_up: (0..shards).map(|_| Default::default()).collect(),
             limits,
         }))
+    }
+
+    fn tls(&self) -> Result<Option<TlsSetup>, StartError> {
+        if self.tls_listeners == 0 {
+            return Ok(None);
+        }
+        let Some(certificates) = &self.certificates else {
+            return Err(StartError::Config("listen_tls needs certificates (Builder::certificates)".into()));
+        };
+        let config = certificates.server_config().map_err(|error| StartError::Config(error.to_string()))?;
+        Ok(Some(TlsSetup { config, listeners: self.tls_listeners }))
     }
 
     fn paths(&self) -> Result<Vec<Endpoint>, StartError> {

@@ -39,6 +39,8 @@ macro_rules! catalogue {
             pub closed_total: [Counter; CloseReason::COUNT],
             /// Connections and requests refused, by [`RefuseReason`].
             pub refused_total: [Counter; RefuseReason::COUNT],
+            /// TLS handshakes that failed, by [`TlsFailure`].
+            pub tls_failed_total: [Counter; TlsFailure::COUNT],
         }
 
         /// [`ShardCounters`] at one moment.
@@ -49,6 +51,8 @@ macro_rules! catalogue {
             pub closed_total: [u64; CloseReason::COUNT],
             /// Connections and requests refused, by `RefuseReason as usize`; see [`Self::refused`].
             pub refused_total: [u64; RefuseReason::COUNT],
+            /// TLS handshakes that failed, by `TlsFailure as usize`; see [`Self::tls_failed`].
+            pub tls_failed_total: [u64; TlsFailure::COUNT],
         }
 
         impl ShardCounters {
@@ -58,6 +62,7 @@ macro_rules! catalogue {
                     $($name: self.$name.get(),)*
                     closed_total: std::array::from_fn(|i| self.closed_total[i].get()),
                     refused_total: std::array::from_fn(|i| self.refused_total[i].get()),
+                    tls_failed_total: std::array::from_fn(|i| self.tls_failed_total[i].get()),
                 }
             }
         }
@@ -68,6 +73,7 @@ macro_rules! catalogue {
                 $(self.$name += other.$name;)*
                 self.closed_total.iter_mut().zip(other.closed_total).for_each(|(a, b)| *a += b);
                 self.refused_total.iter_mut().zip(other.refused_total).for_each(|(a, b)| *a += b);
+                self.tls_failed_total.iter_mut().zip(other.tls_failed_total).for_each(|(a, b)| *a += b);
             }
         }
     };
@@ -178,6 +184,16 @@ catalogue! {
     uplink_waits_total,
     /// Ids of connections that have gone, forgotten while their tokens were still good.
     spent_forgotten_total,
+    /// Sockets open that speak TLS.
+    tls_sockets,
+    /// Those among them whose TLS handshake has neither ended nor failed.
+    tls_handshakes_pending,
+    /// TLS handshakes that ended well.
+    tls_handshakes_total,
+    /// Those among them that a ticket of an earlier connection made short.
+    tls_resumed_total,
+    /// TLS connections that sent something after their handshake that cannot be understood.
+    tls_broken_total,
 }
 
 impl ShardMetrics {
@@ -189,6 +205,11 @@ impl ShardMetrics {
     /// Connections and requests refused, by reason.
     pub fn refused(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
         RefuseReason::ALL.iter().map(|reason| (reason.as_str(), self.refused_total[*reason as usize]))
+    }
+
+    /// TLS handshakes that failed, by reason.
+    pub fn tls_failed(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
+        TlsFailure::ALL.iter().map(|reason| (reason.as_str(), self.tls_failed_total[*reason as usize]))
     }
 }
 
@@ -262,6 +283,8 @@ reasons! {
         MessageTimeout = "message_timeout",
         /// An echo that nobody has used for long.
         IdleTimeout = "idle_timeout",
+        /// Its TLS handshake failed, or it did not speak TLS where one must.
+        TlsHandshake = "tls_handshake",
     }
 }
 
@@ -296,6 +319,26 @@ reasons! {
         UserConnections = "user_connections",
         /// The address has as many connections as one may have.
         AddressConnections = "address_connections",
+    }
+}
+
+reasons! {
+    /// Why a TLS handshake failed.
+    TlsFailure {
+        /// What came first was no TLS: a plain request, most of the time.
+        NotTls = "not_tls",
+        /// Neither version, cipher suite, signature nor protocol that both sides know.
+        Incompatible = "incompatible",
+        /// Messages that break TLS.
+        Malformed = "malformed",
+        /// The client said no: mostly to the certificate.
+        Alert = "alert",
+        /// It did not end in time.
+        Timeout = "timeout",
+        /// The client went away before its end.
+        Gone = "gone",
+        /// Anything else.
+        Other = "other",
     }
 }
 

@@ -44,11 +44,12 @@ mod shard;
 mod sync;
 
 pub use conn::address::Network;
+pub use conn::certificates::{CertificateError, Certificates};
 pub use conn::endpoint::{
     Authenticator, ConnectRequest, EchoOptions, EndpointOptions, Identity, Origins, Refusal, SlowPolicy, Transports,
 };
 pub use engine::{Builder, CoreSet, Engine, EngineHandle, HubMetrics, HubOptions, MetricsSnapshot, StartError};
-pub use event::{CloseReason, RefuseReason, ShardMetrics};
+pub use event::{CloseReason, RefuseReason, ShardMetrics, TlsFailure};
 pub use fanfare_protocol::hub::{BindError, RawOwned};
 pub use fanfare_protocol::hub::{Format, Payload, Raw, Value};
 pub use hub::asks::{AskError, AskHandle, ClientResult};

@@ -221,6 +221,24 @@ pub const INFLATED_PER_TURN_MAX: usize = 32 << 10;
 /// Bytes read and thrown away after our farewell, so that the kernel does not answer them with a reset: room for a
 /// client to finish the too large message that it was told about.
 pub const LINGER_BYTES_MAX: usize = 4 << 20;
+/// Plaintext of one TLS record, and so of one send: the most that TLS allows. Of what is encrypted and not taken by its
+/// socket a connection keeps at most so much, besides what the handshake still has to say.
+pub const TLS_RECORD_BYTES_MAX: usize = 16 << 10;
+/// The same for clients that are late: little is kept of them.
+pub const TLS_LATE_RECORD_BYTES_MAX: usize = 4 << 10;
+/// Bytes of records that a connection may have received and not understood: the largest handshake message that is read,
+/// the largest record, one receive buffer.
+pub const TLS_INBOUND_BYTES_MAX: usize = (64 << 10) + (18 << 10) + RECV_BUFFER_BYTES;
+/// Bytes of records that a socket may leave to its connection: one record, and what handshakes, tickets and new keys have
+/// to say. A client that makes more of them than it takes is closed.
+pub const TLS_REST_BYTES_MAX: usize = 64 << 10;
+/// Steps of TLS handshakes that a shard makes in a turn; a handshake takes two, of which one signs (0.1 ms
+/// with ECDSA P-256). Others wait for the next turn, and nobody waits for more than these four.
+pub const TLS_HANDSHAKE_STEPS_PER_TURN: usize = 8;
+/// Bytes that a shard encrypts in a turn: half a millisecond's worth. What else is owed waits for the next turn.
+pub const TLS_SEALED_PER_TURN_MAX: usize = 1 << 20;
+/// Heap bytes of an idle TLS connection, about: what rustls keeps of it, and our own. Counted by `bench/tests/tls.rs`.
+pub const TLS_CONNECTION_BYTES: usize = 4 << 10;
 /// Shards of one engine (one bit each in a segment's holders).
 pub const SHARDS_MAX: usize = 64;
 /// Hubs of one engine.
@@ -230,6 +248,7 @@ pub const TIMEOUT_MS_MAX: u32 = 3_000_000;
 
 const _: () = assert!(RECV_BUFFERS.is_power_of_two());
 const _: () = assert!(NOTES_MAX.is_power_of_two());
+const _: () = assert!(TLS_REST_BYTES_MAX <= crate::io::COPY_BYTES_MAX);
 
 /// What the limits come to on this host, printed at start.
 #[derive(Clone, Debug)]
@@ -248,6 +267,8 @@ pub struct Plan {
     pub ring_bytes: usize,
     /// Bytes of broadcast log at most, all shards.
     pub log_bytes_max: usize,
+    /// Heap bytes of all connections if they all speak TLS; 0 where none does.
+    pub tls_bytes: usize,
     /// The limits it was derived from, complete.
     pub limits: Limits,
 }
@@ -300,8 +321,16 @@ impl Plan {
             ring_bytes: shards
                 * (RECV_BUFFERS as usize * RECV_BUFFER_BYTES + SQ_ENTRIES as usize * 64 + CQ_ENTRIES as usize * 16),
             log_bytes_max: limits.log_bytes_max * shards,
+            tls_bytes: 0,
             limits,
         })
+    }
+
+    /// The same with connections that may speak TLS.
+    #[must_use]
+    pub(crate) fn with_tls(mut self) -> Self {
+        self.tls_bytes = self.connections_max * TLS_CONNECTION_BYTES;
+        self
     }
 }
 
@@ -329,6 +358,14 @@ impl fmt::Display for Plan {
             mib(self.log_bytes_max),
             mib(l.partial_bytes_max * self.shards)
         )?;
+        if self.tls_bytes > 0 {
+            writeln!(
+                f,
+                "      TLS about {} KiB per connection that speaks it, {} MiB if all do",
+                TLS_CONNECTION_BYTES >> 10,
+                mib(self.tls_bytes)
+            )?;
+        }
         write!(
             f,
             "      outbox {} KiB per connection (late from {} KiB, {} s without progress); {} groups per shard; {} commands per shard",

@@ -21,11 +21,14 @@ mod simulation {
     pub(crate) mod requests;
     pub(crate) mod resumption;
     pub(crate) mod scenarios;
+    pub(crate) mod secure;
     pub(crate) mod seeds;
     pub(crate) mod streamer;
 }
 
-use fanfare_engine::{CloseReason, RefuseReason};
+mod tls_support;
+
+use fanfare_engine::{CloseReason, RefuseReason, TlsFailure};
 use simulation::door::Lie;
 use simulation::house::Tally;
 use simulation::{scenarios, seeds};
@@ -119,14 +122,31 @@ scenarios! {
     streams_and_questions_over_requests: |t: &Tally| {
         t.items_heard > 0 && t.items_came > 0 && t.results > 0 && t.metrics.adopted_total > 0
     };
+    tls_in_a_calm_world: |t: &Tally| t.heard > 0 && t.metrics.tls_handshakes_total > 0;
+    tls_records_cut_at_every_length: |t: &Tally| t.heard > 0 && t.metrics.short_sends_total > 0;
+    tls_resets_in_mid_record: |t: &Tally| t.closed(CloseReason::Lost) > 0 && t.metrics.tls_handshakes_total > 0;
+    tls_requests_that_land_anywhere: |t: &Tally| {
+        t.heard > 0 && t.metrics.adopted_total > 0 && t.metrics.tls_handshakes_total > 0
+    };
+    tls_in_a_rough_world: |t: &Tally| t.heard > 0 && t.metrics.tls_handshakes_total > 0;
+    tls_large_messages_both_ways: |t: &Tally| t.heard > 0 && t.metrics.bytes_received_total > 1 << 20;
+    tls_readers_lose_messages: |t: &Tally| {
+        t.metrics.dropped_oldest_total > 0 && t.metrics.conflated_total > 0 && t.metrics.tls_handshakes_total > 0
+    };
+    tls_websockets_are_resumed: |t: &Tally| t.heard > 0 && t.metrics.resumed_total > 50;
+    tls_handshakes_that_stall: |t: &Tally| t.metrics.tls_failed_total[TlsFailure::Timeout as usize] > 0;
+    tls_and_a_drain_in_the_middle: |t: &Tally| t.closed(CloseReason::Drain) > 0;
     everything_at_once: |t: &Tally| t.closed(CloseReason::SlowClient) > 0 && t.heard > 0;
 }
 
 /// What a failure prints is enough to bring it back: nothing in a run comes from anywhere but its seed.
 #[test]
 fn a_seed_is_a_run() {
-    let scenarios: [Scenario; 2] =
-        [scenarios::everything_at_once, scenarios::streams_and_questions_while_people_come_and_go];
+    let scenarios: [Scenario; 3] = [
+        scenarios::everything_at_once,
+        scenarios::streams_and_questions_while_people_come_and_go,
+        scenarios::tls_in_a_rough_world,
+    ];
     for scenario in scenarios {
         for seed in 1..=100 {
             let [first, second] = [(); 2].map(|()| seeds::run(seed, scenario));
@@ -163,6 +183,12 @@ fn what_was_found_stays_mended() {
 #[test]
 fn a_hidden_short_send_is_caught() {
     let said = seeds::catch(Lie::ShortSends, scenarios::sends_cut_at_every_length);
+    eprintln!("{said}");
+}
+
+#[test]
+fn a_hidden_short_send_of_records_is_caught() {
+    let said = seeds::catch(Lie::ShortSends, scenarios::records_cut_at_every_length);
     eprintln!("{said}");
 }
 

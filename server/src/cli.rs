@@ -90,6 +90,12 @@ pub(crate) struct DevArgs {
     /// Threads that serve clients, each with its own ring [default: one per core]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=SHARDS_MAX))]
     pub shards: Option<u8>,
+    /// Port for clients that speak TLS, on loopback as well; 0 takes a free one
+    #[arg(long, value_name = "PORT", group = "tls", requires_all = ["tls_cert_files", "tls_key_files"])]
+    pub tls_port: Option<u16>,
+    /// What it proves this server's name with
+    #[command(flatten)]
+    pub tls_files: TlsFileArgs,
 }
 
 /// Largest number of shards one process takes, as in the engine.
@@ -101,14 +107,19 @@ const SHARDS_MAX: i64 = 64;
 Examples:
   fanfare serve --hub quotes --listen 0.0.0.0:8888
   fanfare serve --hub quotes --listen 0.0.0.0:8888 --cores 2-5 --connections-max 50000 --drain-period 30s
+  fanfare serve --hub quotes --tls-listen 0.0.0.0:443 --tls-cert-file chain.pem --tls-key-file key.pem
   fanfare serve --hub quotes --jwks-file keys.json --audience https://push.example --issuer https://id.example
 
 Signals: TERM tells every client to reconnect elsewhere, sends what is owed, then exits with 0. A second TERM, or INT,
-stops at once and exits with 130. HUP reads files with keys again.")]
+stops at once and exits with 130. HUP reads files with keys and certificates again.")]
 pub(crate) struct ServeArgs {
-    /// Address for clients, as IP:PORT; may be repeated, up to 8 times
-    #[arg(long, value_name = "ADDR", num_args = 1.., default_value = "0.0.0.0:8888", value_parser = parse_address)]
+    /// Address for clients, as IP:PORT; may be repeated, up to 8 times, those with TLS included [default: 0.0.0.0:8888,
+    /// or none with --tls-listen]
+    #[arg(long, value_name = "ADDR", num_args = 1.., value_parser = parse_address)]
     pub listen: Vec<SocketAddr>,
+    /// Addresses where clients speak TLS
+    #[command(flatten)]
+    pub tls: TlsArgs,
     /// Address for health, metrics and the status page
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8889", value_parser = parse_address)]
     pub admin: SocketAddr,
@@ -171,6 +182,30 @@ pub(crate) struct ServeArgs {
     /// Who may come in
     #[command(flatten)]
     pub auth: AuthArgs,
+}
+
+/// Arguments of `fanfare serve` about TLS.
+#[derive(Args, Debug)]
+pub(crate) struct TlsArgs {
+    /// Address for clients that speak TLS, as IP:PORT; may be repeated
+    #[arg(long = "tls-listen", value_name = "ADDR", num_args = 1.., value_parser = parse_address, group = "tls",
+          requires_all = ["tls_cert_files", "tls_key_files"])]
+    pub addresses: Vec<SocketAddr>,
+    /// What they prove this server's name with
+    #[command(flatten)]
+    pub files: TlsFileArgs,
+}
+
+/// Arguments about what a server that speaks TLS proves its name with.
+#[derive(Args, Debug)]
+pub(crate) struct TlsFileArgs {
+    /// File with a certificate chain in PEM, the server's own first; may be repeated: a client gets the first one that is
+    /// good for the name it asks for, or the first of all
+    #[arg(long = "tls-cert-file", id = "tls_cert_files", value_name = "FILE", requires = "tls")]
+    pub cert_files: Vec<PathBuf>,
+    /// File with the private key of the certificate in the same place, in PEM
+    #[arg(long = "tls-key-file", id = "tls_key_files", value_name = "FILE", requires = "tls")]
+    pub key_files: Vec<PathBuf>,
 }
 
 /// Arguments of `fanfare serve` about how many come in and how much they say.

@@ -12,6 +12,7 @@ use crate::failure::{Code, Failure};
 use crate::life::{self, End, Wish};
 use crate::node::{Node, Settings, hub_path};
 use crate::terminal::Keys;
+use crate::tls_files::TlsFiles;
 use crate::units::{grouped, human_duration};
 
 /// A developer's Ctrl-C should not wait for farewells.
@@ -31,6 +32,8 @@ pub(crate) fn run(args: &DevArgs, started: Instant) -> Result<ExitCode, Failure>
     };
     let settings = Settings {
         listen: vec![loopback(args.port)],
+        tls_listen: args.tls_port.map(loopback).into_iter().collect(),
+        tls_files: TlsFiles::named(&args.tls_files)?,
         admin: loopback(admin_port),
         hubs: distinct(&args.hubs)?,
         shards: args.shards,
@@ -114,6 +117,9 @@ fn screen(node: &Node, admin_port: u16, ready_after: Duration, quit: &str) -> St
     )];
     for name in &node.settings().hubs {
         lines.push(format!("  Hub                {public}{}", hub_path(name)));
+    }
+    for address in node.tls_addresses() {
+        lines.push(format!("  TLS                https://localhost:{}{}", address.port(), hub_path(hub)));
     }
     lines.push(format!("  Chat demo          {admin}/demo"));
     lines.push(format!("  Fan-out meter      {admin}/demo/meter"));

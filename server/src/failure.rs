@@ -35,6 +35,10 @@ pub(crate) enum Code {
     KeyFile = 2030,
     /// Keys for tokens cannot be got from their URL.
     KeyUrl = 2031,
+    /// A file with a TLS certificate or its key cannot be read or used.
+    TlsFile = 2032,
+    /// A TLS certificate has expired, or will soon.
+    TlsExpiry = 2301,
     /// No such page on this listener.
     NotFound = 3001,
     /// The page exists, but not for this method.
@@ -51,6 +55,8 @@ pub(crate) enum Code {
     NotReady = 3007,
     /// A file with keys for tokens has changed into one that cannot be used: the keys before stay.
     KeysKept = 3101,
+    /// A TLS certificate, or its key, has changed into one that cannot be used: the one before stays.
+    TlsKept = 3102,
     /// Nobody listens at the address, or it cannot be reached.
     CannotConnect = 4001,
     /// The server answered, but not as a SignalR hub does.
@@ -79,6 +85,10 @@ pub(crate) enum Code {
     Throttled = 4113,
     /// Clients were closed because a message of theirs did not end in time.
     Unfinished = 4114,
+    /// Clients spoke something else where they must speak TLS.
+    NotTls = 4120,
+    /// Clients ended their TLS handshake: mostly they do not trust the certificate.
+    TlsRefused = 4121,
 }
 
 impl Code {

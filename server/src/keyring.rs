@@ -1,9 +1,7 @@
 //! The keys that clients' tokens are verified by: read from files and a URL at start, and again when what they hold
 //! changes.
 
-use std::fs::{self, File};
-use std::io::{self, Read};
-use std::os::unix::fs::MetadataExt;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,10 +11,9 @@ use fanfare_engine::auth::{Algorithm, JWKS_BYTES_MAX, Jwks, Key, KeyFault, KeySe
 
 use crate::control::rt;
 use crate::failure::{Code, Failure};
+use crate::file_watch::{FileWatch, LOOK_PERIOD, read_at_most};
 use crate::key_url::{FetchCounts, Fetcher, KeyUrl};
 
-/// How often the files are looked at. Asking the kernel when they changed costs microseconds.
-const LOOK_PERIOD: Duration = Duration::from_secs(2);
 /// Bytes of a file with a secret: those that people use have a few dozen.
 const SECRET_BYTES_MAX: usize = 4 << 10;
 
@@ -121,27 +118,6 @@ impl KeyFiles {
     fn paths(&self) -> impl Iterator<Item = &PathBuf> {
         self.secrets.iter().chain(&self.jwks)
     }
-
-    /// What changes when a file does.
-    fn stamps(&self) -> Vec<Option<Stamp>> {
-        self.paths().map(|path| Stamp::of(path)).collect()
-    }
-}
-
-/// The state of a file: another one has come, or it was written, when this has changed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Stamp {
-    inode: u64,
-    len: u64,
-    modified: (i64, i64),
-}
-
-impl Stamp {
-    /// `None`: there is no such file, or it cannot be looked at.
-    fn of(path: &Path) -> Option<Self> {
-        let about = fs::metadata(path).ok()?;
-        Some(Stamp { inode: about.ino(), len: about.len(), modified: (about.mtime(), about.mtime_nsec()) })
-    }
 }
 
 /// Puts changed keys in force, for as long as the server runs. `asked` is set by whoever wants files and URL read again
@@ -168,10 +144,7 @@ pub(crate) async fn watch(mut watched: Watched, tokens: Tokens, asked: Arc<Atomi
 pub(crate) struct Watched {
     files: KeyFiles,
     fetcher: Option<Fetcher>,
-    /// What the keys in force, or the last complaint, came from.
-    done: Vec<Option<Stamp>>,
-    /// What was there at the last look.
-    last: Vec<Option<Stamp>>,
+    seen: FileWatch,
 }
 
 impl Watched {
@@ -182,9 +155,9 @@ impl Watched {
     pub(crate) fn start(settings: &TokenSettings) -> Result<(Self, Keyring), Failure> {
         let files = settings.files.clone();
         // Before they are read: what changes in between is seen.
-        let stamps = files.stamps();
+        let seen = FileWatch::new(files.paths().cloned().collect());
         let fetcher = settings.url.clone().map(|(url, period)| Fetcher::start(url, period)).transpose()?;
-        let watched = Watched { files, fetcher, done: stamps.clone(), last: stamps };
+        let watched = Watched { files, fetcher, seen };
         let keyring = watched.keyring()?;
         Ok((watched, keyring))
     }
@@ -207,23 +180,14 @@ impl Watched {
         Some(came.and_then(|()| self.keyring()))
     }
 
-    /// What came of a change, once. A file that changed since the last look may still be being written: it is read
-    /// when it has been left alone for one period.
+    /// What came of a change, once.
     fn look(&mut self) -> Option<Result<Keyring, Failure>> {
-        let now = self.files.stamps();
-        let settled = now == self.last;
-        self.last = now;
-        if !settled || self.done == self.last {
-            return None;
-        }
-        self.done.clone_from(&self.last);
-        Some(self.keyring())
+        self.seen.look().then(|| self.keyring())
     }
 
     /// What the files hold now: whoever asks says that they are complete.
     fn read(&mut self) -> Result<Keyring, Failure> {
-        self.last = self.files.stamps();
-        self.done.clone_from(&self.last);
+        self.seen.mark();
         self.keyring()
     }
 }
@@ -242,17 +206,6 @@ fn unusable(path: &Path, fault: &KeyFault) -> Failure {
     Failure::new(Code::KeyFile, format!("cannot use the keys in {}", path.display())).fact("why", fault.to_string())
 }
 
-/// The whole file, if it has at most `bytes_max` bytes.
-fn read_at_most(path: &Path, bytes_max: usize) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    // One byte more tells a longer file from one that just fits.
-    File::open(path)?.take(bytes_max as u64 + 1).read_to_end(&mut bytes)?;
-    if bytes.len() > bytes_max {
-        return Err(io::Error::other(format!("it has more than {bytes_max} bytes")));
-    }
-    Ok(bytes)
-}
-
 /// The log of a server is its standard error.
 fn log(text: &str) {
     eprintln!("{text}");
@@ -261,6 +214,7 @@ fn log(text: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
 
     /// A folder that goes with the test.
     struct Folder(PathBuf);
@@ -334,8 +288,8 @@ mod tests {
         let folder = Folder::new("change");
         let path = folder.write("key", SECRET);
         let files = files(vec![path.clone()], None);
-        let stamps = files.stamps();
-        let mut watched = Watched { files, fetcher: None, done: stamps.clone(), last: stamps };
+        let seen = FileWatch::new(files.paths().cloned().collect());
+        let mut watched = Watched { files, fetcher: None, seen };
         assert!(watched.look().is_none(), "nothing has changed");
         folder.write("key", "too short");
         assert!(watched.look().is_none(), "it may still be being written");

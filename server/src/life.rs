@@ -17,6 +17,7 @@ use crate::failure::{Code, Failure, exit};
 use crate::keyring;
 use crate::node::{self, Node, Phase, Settings};
 use crate::refusals;
+use crate::tls_files;
 
 /// What the control thread hears.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,13 +85,16 @@ async fn serve(settings: Settings, verb: &mut dyn Verb) -> Result<End, Failure> 
     })?;
     let admin = listener.address();
     let (wishes, mut heard) = rt::channel(WISHES_MAX);
-    let keys_asked = Arc::new(AtomicBool::new(false));
-    watch_signals(wishes.clone(), Arc::clone(&keys_asked))?;
+    let (keys_asked, tls_asked) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+    watch_signals(wishes.clone(), [Arc::clone(&keys_asked), Arc::clone(&tls_asked)])?;
     let (engine, node) = node::start(settings)?;
     let node = Arc::new(node);
     rt::spawn(http::serve(listener, AdminPages::new(Arc::clone(&node), admin)));
     if let Some((watched, tokens)) = node.take_watched() {
         rt::spawn(keyring::watch(watched, tokens, keys_asked));
+    }
+    if let Some(watched) = node.take_tls_watched() {
+        rt::spawn(tls_files::watch(node.settings().tls_files.clone(), watched, tls_asked));
     }
     rt::spawn(refusals::watch(Arc::clone(&node)));
     verb.ready(&node, admin, &wishes);
@@ -148,8 +152,8 @@ fn drain(mut engine: Engine, node: &Arc<Node>, wishes: Sender<Wish>) -> Result<(
 }
 
 /// Turns signals into wishes. TERM, INT and HUP no longer end the process by themselves from here on. HUP only asks for
-/// the keys to be read again: closing a terminal, or a reload, must not cost anybody a connection.
-fn watch_signals(wishes: Sender<Wish>, keys_asked: Arc<AtomicBool>) -> Result<(), Failure> {
+/// keys and certificates to be read again: closing a terminal, or a reload, must not cost anybody a connection.
+fn watch_signals(wishes: Sender<Wish>, reads_asked: [Arc<AtomicBool>; 2]) -> Result<(), Failure> {
     let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])
         .map_err(|error| Failure::new(Code::Control, "cannot watch for signals").fact("why", error.to_string()))?;
     spawn("signals", move || {
@@ -157,7 +161,7 @@ fn watch_signals(wishes: Sender<Wish>, keys_asked: Arc<AtomicBool>) -> Result<()
         let mut asked_to_drain = false;
         for signal in signals.forever() {
             if signal == SIGHUP {
-                keys_asked.store(true, Ordering::Relaxed);
+                reads_asked.iter().for_each(|asked| asked.store(true, Ordering::Relaxed));
                 continue;
             }
             if asked_to_stop {

@@ -6,6 +6,7 @@ mod control;
 mod dev;
 mod dial;
 mod failure;
+mod file_watch;
 mod interrupt;
 mod key_url;
 mod keyring;
@@ -19,6 +20,7 @@ mod send;
 mod serve;
 mod slow_log;
 mod terminal;
+mod tls_files;
 mod units;
 mod url;
 

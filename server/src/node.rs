@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use fanfare_engine::auth::{TokenFault, Tokens};
 use fanfare_engine::{
-    Builder, CoreSet, EndpointOptions, Engine, EngineHandle, HubOptions, Limits, MetricsSnapshot, Origins, Plan,
-    ShardMetrics, SlowPolicy, Transports,
+    Builder, Certificates, CoreSet, EndpointOptions, Engine, EngineHandle, HubOptions, Limits, MetricsSnapshot,
+    Origins, Plan, ShardMetrics, SlowPolicy, Transports,
 };
 use serde_json::{Value, json};
 
@@ -18,6 +18,7 @@ use crate::keyring::{TokenSettings, Watched};
 use crate::public::{Public, UserByQuery};
 use crate::relay::Relay;
 use crate::slow_log::SlowLog;
+use crate::tls_files::{self, TlsFiles};
 
 /// Where a node is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,6 +88,10 @@ impl Health {
 pub(crate) struct Settings {
     /// Addresses for clients.
     pub(crate) listen: Vec<SocketAddr>,
+    /// Addresses for clients that speak TLS.
+    pub(crate) tls_listen: Vec<SocketAddr>,
+    /// What they prove this server's name with.
+    pub(crate) tls_files: TlsFiles,
     /// Address for the pages.
     pub(crate) admin: SocketAddr,
     /// Hubs, each at `/NAME`.
@@ -137,6 +142,10 @@ pub(crate) struct Node {
     phase: Arc<SharedPhase>,
     settings: Settings,
     door: Option<Door>,
+    certificates: Option<Certificates>,
+    tls_reloads: Arc<tls_files::Reloads>,
+    /// Taken by whoever watches them.
+    tls_watched: Mutex<Option<tls_files::Watched>>,
     started: Instant,
 }
 
@@ -162,12 +171,20 @@ impl Door {
 /// Starts the engine, and the node that tells about it.
 ///
 /// # Errors
-/// What the engine says: `FF20xx` with cause and remedy; `FF2030` and `FF2031` if keys cannot be used.
+/// What the engine says: `FF20xx` with cause and remedy; `FF2030` and `FF2031` if keys cannot be used, `FF2032` if
+/// certificates cannot.
 pub(crate) fn start(settings: Settings) -> Result<(Engine, Node), Failure> {
     let phase = Arc::new(SharedPhase::default());
     let door = settings.tokens.as_ref().map(Door::open).transpose()?;
     let tokens = door.as_ref().map(|door| &door.tokens);
-    let engine = builder(&settings, &phase, tokens).start().map_err(|error| Failure::of_engine(&error.to_string()))?;
+    let with_tls = !settings.tls_listen.is_empty();
+    let seen = settings.tls_files.watch();
+    let certificates = with_tls.then(|| settings.tls_files.load()).transpose()?;
+    let tls_reloads = Arc::new(tls_files::Reloads::default());
+    let watch = |certificates| tls_files::Watched { seen, certificates, reloads: Arc::clone(&tls_reloads) };
+    let tls_watched = Mutex::new(certificates.clone().map(watch));
+    let builder = builder(&settings, &phase, tokens, certificates.clone());
+    let engine = builder.start().map_err(|error| Failure::of_engine(&error.to_string()))?;
     let node = Node {
         engine: engine.handle(),
         plan: engine.plan().clone(),
@@ -175,6 +192,9 @@ pub(crate) fn start(settings: Settings) -> Result<(Engine, Node), Failure> {
         phase,
         settings,
         door,
+        certificates,
+        tls_reloads,
+        tls_watched,
         started: Instant::now(),
     };
     Ok((engine, node))
@@ -193,7 +213,27 @@ impl Node {
 
     /// Addresses for clients, as bound.
     pub(crate) fn addresses(&self) -> &[SocketAddr] {
-        &self.addresses
+        &self.addresses[..self.settings.listen.len()]
+    }
+
+    /// Those for clients that speak TLS.
+    pub(crate) fn tls_addresses(&self) -> &[SocketAddr] {
+        &self.addresses[self.settings.listen.len()..]
+    }
+
+    /// What TLS listeners use.
+    pub(crate) fn certificates(&self) -> Option<&Certificates> {
+        self.certificates.as_ref()
+    }
+
+    /// Their files, for whoever watches them, once.
+    pub(crate) fn take_tls_watched(&self) -> Option<tls_files::Watched> {
+        self.tls_watched.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// How often they were read again, by what came of it.
+    pub(crate) fn tls_reloads(&self) -> [(&'static str, u64); 2] {
+        self.tls_reloads.by_result()
     }
 
     /// The port that the demo pages connect to.
@@ -313,7 +353,12 @@ pub(crate) fn hub_path(hub: &str) -> String {
     format!("/{hub}")
 }
 
-fn builder(settings: &Settings, phase: &Arc<SharedPhase>, tokens: Option<&Tokens>) -> Builder {
+fn builder(
+    settings: &Settings,
+    phase: &Arc<SharedPhase>,
+    tokens: Option<&Tokens>,
+    certificates: Option<Certificates>,
+) -> Builder {
     let endpoint = EndpointOptions {
         message_bytes_max: settings.message_bytes_max,
         transports: settings.transports,
@@ -331,6 +376,12 @@ fn builder(settings: &Settings, phase: &Arc<SharedPhase>, tokens: Option<&Tokens
     }
     for address in &settings.listen {
         builder = builder.listen(*address);
+    }
+    for address in &settings.tls_listen {
+        builder = builder.listen_tls(*address);
+    }
+    if let Some(certificates) = certificates {
+        builder = builder.certificates(certificates);
     }
     // Without a thread for them the lines are missing, and nothing else.
     let slow_log = if settings.logs_losses { SlowLog::start().ok() } else { None };

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use fanfare_engine::{CloseReason, RefuseReason, ShardMetrics};
+use fanfare_engine::{CloseReason, RefuseReason, ShardMetrics, TlsFailure};
 
 use crate::control::rt;
 use crate::failure::{Code, Failure};
@@ -31,7 +31,11 @@ fn closed(metrics: &ShardMetrics, reason: CloseReason) -> u64 {
     metrics.closed_total[reason as usize]
 }
 
-static NOTICES: [Notice; 8] = [
+fn tls_failed(metrics: &ShardMetrics, failure: TlsFailure) -> u64 {
+    metrics.tls_failed_total[failure as usize]
+}
+
+static NOTICES: [Notice; 10] = [
     Notice {
         code: Code::Full,
         count: |metrics| refused(metrics, RefuseReason::Full),
@@ -56,9 +60,9 @@ static NOTICES: [Notice; 8] = [
     Notice {
         code: Code::Handshakes,
         count: |metrics| refused(metrics, RefuseReason::Handshakes),
-        what: "connects met too many awaited handshakes (503)",
+        what: "connects met too many awaited handshakes (503; with TLS their sockets were closed)",
         cause: "somebody opens connections and says nothing, or the network is slow",
-        fix: "look at fanfare_handshakes_pending; bound --connections-per-address, or raise --handshakes-max",
+        fix: "look at fanfare_handshakes_pending and fanfare_tls_handshakes_pending; bound --connections-per-address, or raise --handshakes-max",
     },
     Notice {
         code: Code::TooMany,
@@ -87,6 +91,20 @@ static NOTICES: [Notice; 8] = [
         what: "clients were closed: a message did not end in time",
         cause: "a message took longer than --message-timeout: a bad network, or somebody who sends halves on purpose",
         fix: "raise --message-timeout if messages are large and networks slow",
+    },
+    Notice {
+        code: Code::NotTls,
+        count: |metrics| tls_failed(metrics, TlsFailure::NotTls),
+        what: "sockets were closed: they spoke no TLS on a TLS port",
+        cause: "a URL with http:// or ws://, a health check of a load balancer, or a port scanner",
+        fix: "use https:// or wss:// in URLs of this port",
+    },
+    Notice {
+        code: Code::TlsRefused,
+        count: |metrics| tls_failed(metrics, TlsFailure::Alert),
+        what: "clients ended their TLS handshake",
+        cause: "mostly they do not trust the certificate: expired, another name, or an issuer missing in the chain",
+        fix: "check name, dates and chain of --tls-cert-file: openssl s_client -connect HOST:PORT -servername NAME",
     },
 ];
 
@@ -125,6 +143,16 @@ fn log(text: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn plain_text_on_a_tls_port_is_a_line() {
+        let mut metrics = ShardMetrics::default();
+        let before = counts(&metrics);
+        metrics.tls_failed_total[TlsFailure::NotTls as usize] = 3;
+        let lines = news(&before, &counts(&metrics));
+        assert_eq!(lines.len(), 1, "{lines:?}");
+        assert!(lines[0].starts_with("error FF4120  3 sockets") && lines[0].contains("https://"), "{}", lines[0]);
+    }
 
     #[test]
     fn many_refusals_are_one_line_with_cause_and_remedy() {

@@ -1,6 +1,6 @@
 //! `fanfare serve`: a server for real, which speaks to its log.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -14,6 +14,7 @@ use crate::key_url::REFRESH_PERIOD;
 use crate::keyring::{Anonymous, KeyFiles, TokenSettings};
 use crate::life::{self, End, Wish};
 use crate::node::{Node, Settings, hub_path, not_delivered};
+use crate::tls_files::{self, TlsFiles};
 use crate::units::{grouped, human_duration};
 
 /// Runs the verb; `started` is when the process did.
@@ -24,7 +25,9 @@ pub(crate) fn run(args: &ServeArgs, started: Instant) -> Result<ExitCode, Failur
         None => CoreSet::Any,
     };
     let settings = Settings {
-        listen: args.listen.clone(),
+        listen: plain_addresses(args),
+        tls_listen: args.tls.addresses.clone(),
+        tls_files: TlsFiles::named(&args.tls.files)?,
         admin: args.admin,
         hubs: distinct(&args.hubs)?,
         shards: args.shards,
@@ -52,6 +55,16 @@ pub(crate) fn run(args: &ServeArgs, started: Instant) -> Result<ExitCode, Failur
         tokens: token_settings(&args.auth, &args.hubs)?,
     };
     life::run(settings, &mut Serve { started }).map(End::exit_code)
+}
+
+/// Port for clients where no address is given.
+const PORT: u16 = 8888;
+
+fn plain_addresses(args: &ServeArgs) -> Vec<SocketAddr> {
+    if args.listen.is_empty() && args.tls.addresses.is_empty() {
+        return vec![SocketAddr::from((Ipv4Addr::UNSPECIFIED, PORT))];
+    }
+    args.listen.clone()
 }
 
 /// The engine's limits, where a flag does not say otherwise.
@@ -201,8 +214,15 @@ impl life::Verb for Serve {
             };
             log(&format!("hub   {hub} at {} · {publish} · {who}", hub_path(hub)));
         }
+        if let Some(certificates) = node.certificates() {
+            log(&format!("tls   {}", tls_files::summary(&settings.tls_files, certificates)));
+            tls_files::warn_if_ending(certificates);
+        }
         for address in node.addresses() {
             log(&format!("listening on http://{address}"));
+        }
+        for address in node.tls_addresses() {
+            log(&format!("listening on https://{address}"));
         }
         log(&format!("pages on http://{admin}/ · health /health · metrics /metrics"));
         log(&format!("ready in {}", human_duration(self.started.elapsed())));

@@ -102,6 +102,7 @@ fn every_reason_is_named() {
     for (metric, head) in [
         ("fanfare_connections_closed_total", "| `reason` | Why |"),
         ("fanfare_connect_refused_total", "| `reason` | Status |"),
+        ("fanfare_tls_handshake_failures_total", "| `reason` | What |"),
     ] {
         let start = format!("{metric}{{reason=\"");
         let served = page.lines().filter_map(|line| line.strip_prefix(&start)?.split('"').next());

@@ -20,12 +20,12 @@ use fanfare_bench::compare::visit::Visitor;
 #[derive(Debug, Parser)]
 #[command(name = "fanfare-compare", max_term_width = 110)]
 struct Arguments {
-    /// Only cases whose name begins so, for example w1-512B-1000 or w16, or those of one promise: row1 to row12; may be
+    /// Only cases whose name begins so, for example w1-512B-1000 or w16, or those of one promise: row1 to row13; may be
     /// repeated
     #[arg(long = "case", value_name = "NAME")]
     cases: Vec<String>,
     /// Only these servers: floor-send, floor-ring, floor-idle, uws, ws, nchan, fanfare, fanfare-sse,
-    /// fanfare-poll, fanfare-2, fanfare-4
+    /// fanfare-poll, fanfare-tls, fanfare-relayed, fanfare-2, fanfare-4
     #[arg(long = "servers", value_name = "LIST", value_delimiter = ',')]
     servers: Vec<Contender>,
     /// Visits to each server [default: 7, with --quick 3; row 6 is done once, row 9 ten times]

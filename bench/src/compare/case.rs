@@ -242,6 +242,7 @@ pub fn all() -> Vec<Case> {
     cases.extend([large(), idle(9000), idle(50_000), connect(), reach(), stalled()]);
     cases.extend([two_shards(1000), two_shards(9000), steady()]);
     cases.extend([without_websocket(1), without_websocket(16), idle_without_websocket(), negotiate()]);
+    cases.extend([over_tls(1), over_tls(16), idle_over_tls(), connect_over_tls()]);
     cases
 }
 
@@ -447,6 +448,45 @@ fn negotiate() -> Case {
     }
 }
 
+const FANFARE_PAIR: [Contender; 2] = [Contender::FanfareRelayed, Contender::FanfareTls];
+
+/// Row 13: the same broadcast with and without TLS, both through the relay. Nothing is promised: each delivery is encrypted
+/// for itself.
+fn over_tls(burst: u32) -> Case {
+    let mut case = broadcast(13, &format!("i3-tls-w{burst}"), 1000, 512, burst, 100_000 * burst.min(4));
+    case.contenders = FANFARE_PAIR.to_vec();
+    case.metrics = vec![Metric::CpuUsPerDelivery, Metric::LedgerFaults];
+    case.bars =
+        FANFARE_PAIR.map(|subject| Bar { metric: Metric::LedgerFaults, subject, against: None, at_most: 0.0 }).to_vec();
+    case.in_quick = false;
+    case
+}
+
+/// Row 13. The kernel's memory is left out: the relay's sockets would be in it.
+fn idle_over_tls() -> Case {
+    Case {
+        name: "i3-tls-idle-4000".to_owned(),
+        row: 13,
+        metrics: vec![Metric::UserBytesPerConnection],
+        contenders: FANFARE_PAIR.to_vec(),
+        bars: Vec::new(),
+        ..idle(4000)
+    }
+}
+
+/// Row 13. Full handshakes: the relay has no tickets.
+fn connect_over_tls() -> Case {
+    Case {
+        name: "i3-tls-connect-1000".to_owned(),
+        row: 13,
+        work: Work::Connect { connections: 1000 },
+        contenders: FANFARE_PAIR.to_vec(),
+        bars: Vec::new(),
+        in_quick: false,
+        ..connect()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::{Work, all};
@@ -459,7 +499,7 @@ mod tests {
         assert_eq!(names.len(), cases.len());
         assert!(names.contains("w1-512B-1000") && names.contains("w16-16KB-1000"), "{names:?}");
         let rows: BTreeSet<u8> = cases.iter().map(|case| case.row).collect();
-        assert_eq!(rows, (1..=12).collect());
+        assert_eq!(rows, (1..=13).collect());
     }
 
     #[test]
@@ -469,7 +509,11 @@ mod tests {
         };
         assert_eq!(meant("row4"), ["idle-9000", "idle-50000"]);
         assert_eq!(meant("row1").len(), 6);
-        assert_eq!(meant("i3").len(), 4);
+        assert_eq!(meant("i3").len(), 8);
+        assert_eq!(
+            meant("row13"),
+            ["i3-tls-w1-512B-1000", "i3-tls-w16-512B-1000", "i3-tls-idle-4000", "i3-tls-connect-1000"]
+        );
         assert_eq!(meant("row10"), ["i3-w1-512B-1000", "i3-w16-512B-1000"]);
         assert_eq!(meant("w16-512B-1000"), ["w16-512B-1000"]);
         assert_eq!(meant("row"), Vec::<String>::new());

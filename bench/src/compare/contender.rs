@@ -14,6 +14,10 @@ use super::process::Program;
 
 /// Where Debian and its kin put the module of `libnginx-mod-nchan`.
 const NCHAN_MODULE: &str = "/usr/lib/nginx/modules/ngx_nchan_module.so";
+/// Files with the certificate of a server that speaks TLS, and its key, among the temporary ones.
+pub const CHAIN_FILE: &str = "chain.pem";
+/// See [`CHAIN_FILE`].
+pub const KEY_FILE: &str = "key.pem";
 /// The hub that Fanfare serves.
 const HUB: &str = "bench";
 
@@ -41,6 +45,10 @@ pub enum Contender {
     FanfareEvents,
     /// The same with receivers that poll.
     FanfarePolls,
+    /// `fanfare serve` with one shard, and everybody over TLS: a relay on the load generator's core speaks it.
+    FanfareTls,
+    /// The same behind the same relay, without TLS.
+    FanfareRelayed,
 }
 
 /// What a client must say to it.
@@ -65,6 +73,8 @@ impl fmt::Display for Contender {
             Contender::Fanfare { shards } => f.pad(&format!("fanfare-{shards}")),
             Contender::FanfareEvents => f.pad("fanfare-sse"),
             Contender::FanfarePolls => f.pad("fanfare-poll"),
+            Contender::FanfareTls => f.pad("fanfare-tls"),
+            Contender::FanfareRelayed => f.pad("fanfare-relayed"),
         }
     }
 }
@@ -83,11 +93,13 @@ impl FromStr for Contender {
             "fanfare" => Contender::Fanfare { shards: 1 },
             "fanfare-sse" => Contender::FanfareEvents,
             "fanfare-poll" => Contender::FanfarePolls,
+            "fanfare-tls" => Contender::FanfareTls,
+            "fanfare-relayed" => Contender::FanfareRelayed,
             _ => match text.strip_prefix("fanfare-").and_then(|shards| shards.parse().ok()) {
                 Some(shards @ 2..) => Contender::Fanfare { shards },
                 _ => {
                     let known = "floor-send, floor-ring, floor-idle, uws, ws, nchan, fanfare, fanfare-sse, \
-                                 fanfare-poll, fanfare-2, fanfare-4, ...";
+                                 fanfare-poll, fanfare-tls, fanfare-relayed, fanfare-2, fanfare-4, ...";
                     return Err(format!("no server is called '{text}'; there are {known}"));
                 }
             },
@@ -128,8 +140,14 @@ impl Contender {
         match self {
             Contender::Fanfare { shards } => Some(shards),
             Contender::FanfareEvents | Contender::FanfarePolls => Some(1),
+            Contender::FanfareTls | Contender::FanfareRelayed => Some(1),
             _ => None,
         }
+    }
+
+    /// Whether a relay stands before it.
+    pub fn is_relayed(self) -> bool {
+        matches!(self, Contender::FanfareTls | Contender::FanfareRelayed)
     }
 
     /// Path of the WebSocket endpoint.
@@ -141,9 +159,11 @@ impl Contender {
     pub fn check(self, places: &Places) -> Result<(), String> {
         let needed = match self {
             Contender::FloorSend | Contender::FloorRing | Contender::FloorIdle => places.binaries.join("floor"),
-            Contender::Fanfare { .. } | Contender::FanfareEvents | Contender::FanfarePolls => {
-                places.binaries.join("fanfare")
-            }
+            Contender::Fanfare { .. }
+            | Contender::FanfareEvents
+            | Contender::FanfarePolls
+            | Contender::FanfareTls
+            | Contender::FanfareRelayed => places.binaries.join("fanfare"),
             Contender::Uws => places.peers.join("node_modules/@trufflesuite/uws-js-unofficial/package.json"),
             Contender::Ws => places.peers.join("node_modules/ws/package.json"),
             Contender::Nchan => PathBuf::from(NCHAN_MODULE),
@@ -170,10 +190,19 @@ impl Contender {
             Contender::Uws => (PathBuf::from("node"), vec!["uws.js".to_owned(), port]),
             Contender::Ws => (PathBuf::from("node"), vec!["ws.js".to_owned(), port]),
             Contender::Nchan => (PathBuf::from("nginx"), nchan_arguments(addr, places)?),
-            Contender::Fanfare { .. } | Contender::FanfareEvents | Contender::FanfarePolls => {
+            Contender::Fanfare { .. }
+            | Contender::FanfareEvents
+            | Contender::FanfarePolls
+            | Contender::FanfareTls
+            | Contender::FanfareRelayed => {
                 let core = places.server_core.to_string();
                 let (shards, admin) = (self.shards().unwrap_or(1).to_string(), admin.to_string());
-                let mut arguments = vec!["serve", "--listen", &listen, "--admin", &admin, "--hub", HUB];
+                let listening = if self == Contender::FanfareTls { "--tls-listen" } else { "--listen" };
+                let mut arguments = vec!["serve", listening, &listen, "--admin", &admin, "--hub", HUB];
+                let files = [text(&places.scratch.join(CHAIN_FILE))?, text(&places.scratch.join(KEY_FILE))?];
+                if self == Contender::FanfareTls {
+                    arguments.extend(["--tls-cert-file", &files[0], "--tls-key-file", &files[1]]);
+                }
                 arguments.extend(["--shards", &shards, "--cores", &core]);
                 // The largest case publishes more than the 32 KiB that a hub accepts by default.
                 arguments.extend(["--client-publish", "on", "--message-size-max", "0"]);
@@ -229,6 +258,8 @@ mod tests {
             Contender::Fanfare { shards: 2 },
             Contender::FanfareEvents,
             Contender::FanfarePolls,
+            Contender::FanfareTls,
+            Contender::FanfareRelayed,
         ] {
             assert_eq!(contender.to_string().parse(), Ok(contender));
         }

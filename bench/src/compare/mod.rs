@@ -14,6 +14,7 @@ pub mod loadgen;
 pub mod metrics;
 pub mod prepare;
 pub mod process;
+pub mod relay;
 pub mod report;
 pub mod statistics;
 pub mod visit;

@@ -10,10 +10,11 @@ use super::contender::Contender;
 use super::statistics::Spread;
 
 /// Columns of ratios: against these if they took part, and against whom a bar says.
-const REFERENCES: [Contender; 3] = [Contender::FloorSend, Contender::FloorIdle, Contender::Uws];
+const REFERENCES: [Contender; 4] =
+    [Contender::FloorSend, Contender::FloorIdle, Contender::Uws, Contender::FanfareRelayed];
 
 /// Column of names: the longest and two blanks.
-const NAME_WIDTH: usize = "fanfare-poll".len() + 2;
+const NAME_WIDTH: usize = "fanfare-relayed".len() + 2;
 
 /// What one visit to one server gave.
 #[derive(Clone, Debug, Default, Serialize)]

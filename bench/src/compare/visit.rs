@@ -1,16 +1,18 @@
 //! One visit: a fresh server, one load, one sample.
 
+use std::fs;
 use std::io;
 use std::time::Duration;
 
 use fanfare_protocol::negotiate::Transport;
 
 use super::case::{Metric, Work};
-use super::contender::{Contender, Dialect, Places, free_address};
+use super::contender::{CHAIN_FILE, Contender, Dialect, KEY_FILE, Places, free_address};
 use super::kernel::HighWater;
 use super::loadgen::{Flags, Loadgen, LoadgenError, Report, Served};
 use super::metrics;
 use super::process::{ProcessError, Running};
+use super::relay::{self, Identity};
 use super::report::Sample;
 
 /// How long a server may take to listen.
@@ -166,12 +168,23 @@ impl Visitor {
 
     fn start(&self, contender: Contender) -> Result<(Running, Served), VisitError> {
         let (addr, admin) = (free_address()?, free_address()?);
+        let identity = (contender == Contender::FanfareTls).then(Identity::new).transpose()?;
+        if let Some(identity) = &identity {
+            fs::write(self.places.scratch.join(CHAIN_FILE), &identity.chain)?;
+            fs::write(self.places.scratch.join(KEY_FILE), &identity.key)?;
+        }
         let program = contender.program(addr, admin, &self.places)?;
         let name = contender.to_string();
         let started = program.start(&name, self.places.server_core, &self.places.scratch, None);
         let mut running = started.map_err(VisitError::Server)?;
         running.wait_listening(addr, START_LIMIT).map_err(VisitError::Server)?;
         let pid = running.pid();
+        let addr = if contender.is_relayed() {
+            let tls = identity.map(|identity| identity.client()).transpose()?;
+            relay::start(addr, tls, self.loadgen.core)?
+        } else {
+            addr
+        };
         Ok((running, Served { contender, addr, pid, admin }))
     }
 

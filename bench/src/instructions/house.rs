@@ -247,6 +247,10 @@ impl Io for Door {
         uncounted(|| self.0.send_gather(slot, tag, runs));
     }
 
+    fn send_copy(&mut self, slot: Slot, tag: Tag, bytes: &[u8]) {
+        uncounted(|| self.0.send_copy(slot, tag, bytes));
+    }
+
     fn fan(&mut self, bytes: Extent, slots: &[Slot], tag: Tag) {
         uncounted(|| self.0.fan(bytes, slots, tag));
     }

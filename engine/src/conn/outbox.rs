@@ -214,6 +214,19 @@ pub fn release(hot: &mut Hot, runs: &mut Runs, holdings: &mut Holdings, mut n: u
     messages
 }
 
+/// Marks what the first `n` bytes owed belong to as begun: they have been encrypted, and must go out as they are.
+pub fn mark_begun(hot: &mut Hot, runs: &mut Runs, n: u32) {
+    let queue = if hot.more == 0 { None } else { runs.queues.get_mut(hot.more) };
+    let mut left = n;
+    for run in std::iter::once(&mut hot.first).chain(queue.into_iter().flatten()) {
+        if left == 0 {
+            return;
+        }
+        run.flags |= Extent::BEGUN;
+        left = left.saturating_sub(run.len);
+    }
+}
+
 /// Forgets everything owed: the connection is gone.
 pub fn clear(hot: &mut Hot, runs: &mut Runs, holdings: &mut Holdings) {
     while !is_clear(hot) {

@@ -169,6 +169,12 @@ impl Shared {
     fn handshakes_pending(&self) -> usize {
         self.counters.iter().map(|counters| counters.handshakes_pending.get() as usize).sum()
     }
+
+    /// Sockets that are shaking hands in TLS, over all shards. Counted apart from the others, so that neither kind keeps
+    /// the other out.
+    pub(crate) fn tls_handshakes_pending(&self) -> usize {
+        self.counters.iter().map(|counters| counters.tls_handshakes_pending.get() as usize).sum()
+    }
 }
 
 impl Switchboard {

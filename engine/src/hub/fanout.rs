@@ -5,7 +5,8 @@
 //! end of the turn:
 //!
 //! - one fan, and a member that owes nothing: its send goes straight to the ring and writes no state at all;
-//! - otherwise the runs go into the member's outbox, in the order of the fans, and the outbox is sent once.
+//! - otherwise, and where it speaks TLS, the runs go into the member's outbox, in the order of the fans, and the outbox
+//!   is sent once.
 //!
 //! Something for one connection only (an answer, a join, a goodbye) must stay in order with fans recorded before
 //! it: `Switchboard::catch_up` first gives that connection its share, and stamps it so that the end of the turn
@@ -256,13 +257,14 @@ impl Switchboard {
 
     /// The hot loop: one cache line read per member, four bytes written.
     fn sort_out(&mut self, fan: &Fan, members: &[Slot], ready: &mut Ready) {
-        let exclusive = fan.excluded.0 != fan.excluded.1;
+        // Looked at once: without TLS and exclusions nobody pays for either.
+        let special = fan.excluded.0 != fan.excluded.1 || !self.tls.is_empty();
         let stateful = Flags::DIRTY | Flags::SEND_INFLIGHT | Flags::POLL_OUT_ARMED;
         for &slot in members {
             let hot = self.slots.hot(slot);
             let plain =
                 outbox::is_clear(hot) && !hot.flags.has(stateful) && !slot.is_session() && !has(hot.fan_stamp, fan);
-            if plain && !(exclusive && self.fans.excludes(fan, slot)) {
+            if plain && !(special && (self.tls.has(slot) || self.fans.excludes(fan, slot))) {
                 let v = hot.variation;
                 if !fan.runs[v].is_empty() {
                     ready.slots[v].push(slot);

@@ -4,6 +4,7 @@
 //! of the connection, together with the request: everything about one connection happens in one place, and a client that
 //! keeps its sockets has them where its connection is from then on.
 
+use crate::conn::tls::TlsStream;
 use crate::hub::asker::Asker;
 use crate::hub::directory::ConnRef;
 use std::collections::HashMap;
@@ -19,6 +20,8 @@ pub(crate) struct Parcel {
     pub input: Vec<u8>,
     /// Where it comes from, if anybody wants to know.
     pub peer: Option<IpAddr>,
+    /// Its TLS, if it speaks that.
+    pub tls: Option<Box<TlsStream>>,
 }
 
 /// A whole POST on the wrong shard.

@@ -9,6 +9,7 @@ use crate::conn::endpoint::{Endpoint, EndpointOptions, Service};
 use crate::conn::expiries::Expiries;
 use crate::conn::outbox;
 use crate::conn::slots::{ColdFlags, Flags, Slots, State};
+use crate::conn::tls::{TlsSetup, TlsStreams};
 use crate::conn::wire::{ByVariation, Variation};
 use crate::event::{CloseReason, SharedCounters};
 use crate::hub::admission::{Admission, Tickets};
@@ -84,6 +85,8 @@ pub struct Shared {
     pub pending: Pending,
     /// Who may come in now.
     pub admission: Admission,
+    /// How sockets of TLS listeners speak.
+    pub tls: Option<TlsSetup>,
     /// What goes with sockets on their way to each shard.
     pub parcels: Vec<Parcels>,
     /// Keys of ids and tokens.
@@ -186,6 +189,8 @@ pub struct Switchboard {
 
     /// Ids that are claimed for connections of this shard.
     pub(crate) claimed: usize,
+    /// Of the sockets that speak TLS, their side of it.
+    pub(crate) tls: TlsStreams,
     /// Where sockets come from, if anybody wants to know.
     pub(crate) peers: HashMap<Slot, IpAddr>,
     /// The places that connections hold, by those that hold some.
@@ -289,6 +294,7 @@ impl Switchboard {
             lost_posts: HashMap::new(),
             again: Vec::new(),
             claimed: 0,
+            tls: TlsStreams::new(shared.tls.clone()),
             peers: HashMap::new(),
             tickets: HashMap::new(),
             uplinks: Uplinks::new(&limits),
@@ -856,6 +862,7 @@ impl Switchboard {
             self.posting.remove(&slot);
             self.lost_posts.remove(&slot);
             self.lose_carrier(slot, reason);
+            self.forget_tls(slot, reason);
         }
         let request = std::mem::take(&mut self.slots.cold_mut(slot).request);
         self.requests.remove(request);

@@ -126,6 +126,8 @@ pub enum Completion {
     Accepted {
         /// The new connection.
         slot: Slot,
+        /// Where it came in: the nth listener of [`Io::listen`].
+        listener: u8,
     },
     /// The multishot accept is over (table full, cancelled, error): no more `Accepted` until [`Io::accept`].
     AcceptEnded {
@@ -277,6 +279,9 @@ pub trait Io {
     /// The same for up to [`GATHER_MAX`] runs, in order.
     fn send_gather(&mut self, slot: Slot, tag: Tag, runs: &[Extent]);
 
+    /// Queues one send of up to [`COPY_BYTES_MAX`] bytes that are not in the log. They are copied now.
+    fn send_copy(&mut self, slot: Slot, tag: Tag, bytes: &[u8]);
+
     /// Sends the same bytes to many slots: one `Sent` each, all with the same `tag`.
     fn fan(&mut self, bytes: Extent, slots: &[Slot], tag: Tag) {
         for &slot in slots {
@@ -328,6 +333,9 @@ pub trait Dial: Io {
     /// connect time), connects. Answered by `Connected`.
     fn connect(&mut self, slot: Slot, generation: Generation, local: Option<SocketAddr>, remote: SocketAddr);
 }
+
+/// Bytes of one [`Io::send_copy`].
+pub const COPY_BYTES_MAX: usize = 256 << 10;
 
 /// Runs per gathered send.
 pub const GATHER_MAX: usize = 8;

@@ -16,7 +16,8 @@ pub use world::{PeerId, PeerState, World};
 
 use super::wake::WakeHandle;
 use super::{
-    Completion, Errno, GATHER_MAX, Generation, Io, IoCounters, LISTENERS_MAX, Received, Sent, Slot, Tag, Wait,
+    COPY_BYTES_MAX, Completion, Errno, GATHER_MAX, Generation, Io, IoCounters, LISTENERS_MAX, Received, Sent, Slot,
+    Tag, Wait,
 };
 use crate::buf::{Extent, Logs, RecvPool};
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -34,6 +35,7 @@ enum Request {
     Poll { slot: Slot, generation: Generation },
     Recv { slot: Slot, generation: Generation },
     Send { slot: Slot, tag: Tag, runs: Vec<Extent> },
+    SendCopy { slot: Slot, tag: Tag, bytes: Vec<u8> },
     PollOut { slot: Slot, generation: Generation },
     Lend { slot: Slot, generation: Generation },
     Introduce { slot: Slot, generation: Generation },
@@ -231,7 +233,7 @@ impl Sim {
                 backlog.pop_front();
                 state.shards[self.shard as usize].open += 1;
                 self.slots[free] = Some(Tenant::new(connection as usize));
-                self.push(Lane::Accept(index), Completion::Accepted { slot: Slot(free as u32) });
+                self.push(Lane::Accept(index), Completion::Accepted { slot: Slot(free as u32), listener: index as u8 });
                 if state.rng.chance(state.options.accept_ends) {
                     self.end_accept(index, libc::EAGAIN);
                 }
@@ -256,6 +258,10 @@ impl Sim {
                 }
                 Request::Send { slot, tag, runs } => {
                     let sent = self.execute_send(state, slot, &runs);
+                    self.push(Lane::Slot(slot), Completion::Sent { slot, tag, sent });
+                }
+                Request::SendCopy { slot, tag, bytes } => {
+                    let sent = self.execute_send_copy(state, slot, &bytes);
                     self.push(Lane::Slot(slot), Completion::Sent { slot, tag, sent });
                 }
                 Request::PollOut { slot, generation } => match self.tenant(slot) {
@@ -384,6 +390,19 @@ impl Sim {
             connection.unreported_bytes += n;
         }
         Sent { result: Ok(n), released: if retain { 0 } else { n } }
+    }
+
+    fn execute_send_copy(&mut self, state: &mut State, slot: Slot, bytes: &[u8]) -> Sent {
+        let (index, n) = match self.take_room(state, slot, bytes.len() as u32) {
+            Ok(taken) => taken,
+            Err(errno) => return Sent { result: Err(errno), released: 0 },
+        };
+        let connection = &mut state.connections[index];
+        if !connection.peer_gone {
+            connection.outbound_bytes += n;
+            connection.outbound.push_back(Chunk::Copied(bytes[..n as usize].iter().copied().collect()));
+        }
+        Sent { result: Ok(n), released: n }
     }
 
     fn execute_lend(&mut self, state: &mut State, slot: Slot, generation: Generation) {
@@ -697,6 +716,17 @@ impl Io for Sim {
         }
         self.counters.sends += 1;
         self.queue.push_back(Request::Send { slot, tag, runs: runs.to_vec() });
+    }
+
+    fn send_copy(&mut self, slot: Slot, tag: Tag, bytes: &[u8]) {
+        assert!((1..=COPY_BYTES_MAX).contains(&bytes.len()), "a send of nothing, or of too much");
+        assert!(tag < 1 << 24, "a tag has 24 bits");
+        if let Some(tenant) = self.tenant(slot) {
+            assert!(!tenant.send_queued, "{slot:?}: two sends between two enters");
+            tenant.send_queued = true;
+        }
+        self.counters.sends += 1;
+        self.queue.push_back(Request::SendCopy { slot, tag, bytes: bytes.to_vec() });
     }
 
     fn poll_out(&mut self, slot: Slot, generation: Generation) {

@@ -25,7 +25,9 @@ pub use error::{RingError, RingStep};
 pub(super) use socket::eventfd;
 
 use super::wake::{RingFds, WakeHandle};
-use super::{Completion, Dial, Errno, GATHER_MAX, Generation, Io, IoCounters, LISTENERS_MAX, Slot, Tag, Wait};
+use super::{
+    COPY_BYTES_MAX, Completion, Dial, Errno, GATHER_MAX, Generation, Io, IoCounters, LISTENERS_MAX, Slot, Tag, Wait,
+};
 use crate::buf::recv_pool::PoolMemory;
 use crate::buf::{Extent, Logs, RecvPool};
 use books::{Books, Cqe, Listener};
@@ -109,6 +111,8 @@ pub struct Uring {
     stash: Vec<Cqe>,
     gathers: Vec<Gather>,
     addresses: Vec<RawAddress>,
+    /// Bytes of sends that are not in the log, until they are handed over. Room is taken by the first of them, once.
+    copies: Vec<u8>,
     books: Books,
     counters: IoCounters,
     user_timeout: Duration,
@@ -194,6 +198,7 @@ impl Uring {
             stash: Vec::new(),
             gathers: Vec::with_capacity(GATHERS_MAX),
             addresses: Vec::with_capacity(ADDRESSES_MAX),
+            copies: Vec::new(),
             books: Books::default(),
             counters: IoCounters::default(),
             user_timeout: socket::USER_TIMEOUT,
@@ -247,8 +252,8 @@ impl Uring {
         let bytes = argument.map_or(0, |_| size_of::<EnterArgument>());
         let argument = argument.map_or(std::ptr::null(), std::ptr::from_ref);
         // SAFETY: the kernel reads `argument` (and the time it points to) during the call only, and the requests
-        // in the submission queue, whose memory lives until they complete: log bytes and addresses are read before
-        // the call returns (sends never wait), receive buffers belong to `pool_memory`.
+        // in the submission queue, whose memory lives until they complete: log bytes, copies and addresses are read
+        // before the call returns (sends never wait), receive buffers belong to `pool_memory`.
         let result =
             unsafe { libc::syscall(libc::SYS_io_uring_enter, fd, submit, want, flags.bits(), argument, bytes) };
         if result >= 0 {
@@ -341,6 +346,7 @@ impl Uring {
 
     fn after_hand_over(&mut self) {
         self.gathers.clear();
+        self.copies.clear();
         if self.stage.is_empty() {
             self.addresses.clear();
         }
@@ -527,6 +533,23 @@ impl Io for Uring {
             request::send_message(slot, &raw const gather.message)
         };
         self.push(&entry.user_data(token(Op::Send, tag, slot.0)));
+    }
+
+    fn send_copy(&mut self, slot: Slot, tag: Tag, bytes: &[u8]) {
+        assert!(bytes.len() <= COPY_BYTES_MAX, "more bytes than one copy takes");
+        self.counters.sends += 1;
+        self.flush_stage();
+        if self.copies.capacity() < COPY_BYTES_MAX {
+            self.copies.reserve_exact(COPY_BYTES_MAX);
+        }
+        // Make room first: handing over forgets earlier copies, and must not forget this one.
+        if self.copies.len() + bytes.len() > COPY_BYTES_MAX || self.room() == 0 {
+            self.hand_over();
+        }
+        let start = self.copies.len();
+        // Never beyond the capacity: pointers to earlier copies stay valid until the hand-over clears them.
+        self.copies.extend_from_slice(bytes);
+        self.push(&request::send(slot, tag, self.copies[start..].as_ptr(), bytes.len() as u32));
     }
 
     fn fan(&mut self, bytes: Extent, slots: &[Slot], tag: Tag) {

@@ -56,6 +56,13 @@ impl Switchboard {
             if matches!(hot.state, State::Free | State::Closing) && (owed > 0 || hot.partial != 0 || hot.groups != 0) {
                 return Err(format!("{slot:?} is {:?} and still owns something", hot.state));
             }
+            let sealed = self.tls.get(slot).map_or(0, |stream| stream.sealed());
+            if sealed > hot.owed_bytes {
+                return Err(format!("{slot:?}: {sealed} bytes encrypted, {} owed", hot.owed_bytes));
+            }
+            if self.tls.has(slot) && matches!(hot.state, State::Free | State::Closing) {
+                return Err(format!("{slot:?} is {:?} and still speaks TLS", hot.state));
+            }
             members += usize::from(hot.flags.has(Flags::MEMBER));
             memberships += self.registry.memberships(hot.groups).len();
             if hot.flags.has(Flags::MEMBER) {
@@ -91,6 +98,10 @@ impl Switchboard {
         let pending = self.slots.all().filter(|&slot| self.slots.cold(slot).flags.has(ColdFlags::PENDING)).count();
         if self.counters.handshakes_pending.get() != pending as u64 {
             return Err(format!("{pending} handshakes awaited, {} counted", self.counters.handshakes_pending.get()));
+        }
+        let shaking = self.slots.all().filter(|&slot| self.tls.is_handshaking(slot)).count();
+        if self.tls.handshaking() != shaking {
+            return Err(format!("{shaking} handshakes of TLS, {} counted", self.tls.handshaking()));
         }
         if self.registry.membership_count() != memberships {
             return Err(format!("{memberships} memberships reachable, {} kept", self.registry.membership_count()));
@@ -140,6 +151,9 @@ impl Switchboard {
             ("client results awaited by all shards", self.shared.asked.len()),
             ("late connections", self.counters.slow_connections.get() as usize),
             ("handshakes awaited", self.counters.handshakes_pending.get() as usize),
+            ("TLS connections", self.tls.len()),
+            ("handshakes of TLS", self.tls.handshaking()),
+            ("bytes of unfinished records", self.tls.inbound_bytes()),
             ("addresses of sockets", self.peers.len()),
             ("tickets", self.tickets.len()),
             ("places of users and addresses", self.shared.admission.taken()),

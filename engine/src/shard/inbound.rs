@@ -49,7 +49,11 @@ impl Switchboard {
     pub(crate) fn handle_bytes(&mut self, slot: Slot, pool: &mut RecvPool, buffer: u16, len: u32) {
         self.counters.bytes_received_total.add(u64::from(len));
         let bytes = pool.slice_mut(buffer, len);
-        self.handle_slice(slot, bytes);
+        if self.tls.has(slot) {
+            self.handle_records(slot, bytes);
+        } else {
+            self.handle_slice(slot, bytes);
+        }
         self.pause_if_it_owes_much(slot);
     }
 
@@ -168,8 +172,13 @@ impl Switchboard {
     fn peer_done(&mut self, slot: Slot) {
         let hot = self.slots.hot_mut(slot);
         hot.flags.set(Flags::PEER_DONE | Flags::CLOSE_WHEN_SENT);
-        if hot.first.is_empty() && !hot.flags.has(Flags::SEND_INFLIGHT) {
+        if !hot.first.is_empty() || hot.flags.has(Flags::SEND_INFLIGHT) {
+            return;
+        }
+        if self.tls.is_quiet(slot) {
             self.hang_up(slot, CloseReason::Normal);
+        } else {
+            self.make_dirty(slot);
         }
     }
 
@@ -178,7 +187,7 @@ impl Switchboard {
         match self.slots.hot(slot).state {
             State::Farewell => self.peer_done(slot),
             // It may have asked and finished: what it is owed goes out first.
-            State::Http if self.slots.hot(slot).owed_bytes > 0 => {
+            State::Http if self.slots.hot(slot).owed_bytes > 0 || self.tls.owes_goodbye(slot) => {
                 self.farewell(slot, CloseReason::HttpDone, None, CloseCode::NORMAL);
                 self.peer_done(slot);
             }
@@ -356,6 +365,9 @@ impl Switchboard {
 
     /// No whole request in time.
     pub(crate) fn http_timeout(&mut self, slot: Slot) {
+        if self.tls.is_handshaking(slot) {
+            return self.hang_up(slot, CloseReason::HttpTimeout);
+        }
         let begun = self.slots.hot(slot).partial != 0;
         if !begun {
             // A quiet keep-alive connection: nothing was asked, so nothing is answered.

@@ -8,6 +8,7 @@ mod mail;
 mod moving;
 mod outbound;
 mod sweep;
+mod tls;
 
 use crate::buf::RecvPool;
 use crate::conn::slots::{ColdFlags, Flags, State};
@@ -71,6 +72,8 @@ pub(crate) struct Shard<I: Io> {
     phase: Phase,
     accept_armed: bool,
     accept_at_us: Option<u64>,
+    /// Bytes encrypted in this flush.
+    sealed_bytes: usize,
     lent: usize,
     lend_barred_until_us: u64,
     introductions: Introductions,
@@ -115,6 +118,7 @@ impl<I: Io> Shard<I> {
             phase: Phase::Running,
             accept_armed: true,
             accept_at_us: None,
+            sealed_bytes: 0,
             lent: 0,
             lend_barred_until_us: 0,
             introductions: Introductions::default(),
@@ -143,6 +147,7 @@ impl<I: Io> Shard<I> {
         self.land(&completions);
         // Before those that have just been read from: whoever found no buffer gets the first one.
         self.read_again();
+        self.board.go_on_shaking_hands();
         self.handle_completions(&completions);
         self.completions = completions;
 
@@ -204,6 +209,7 @@ impl<I: Io> Shard<I> {
             && board.again.is_empty()
             && board.over.is_empty()
             && board.evicted.is_empty()
+            && board.tls.waiting() == 0
             && self.resumed.is_empty())
     }
 
@@ -224,7 +230,7 @@ impl<I: Io> Shard<I> {
         for completion in completions {
             match *completion {
                 Completion::Sent { .. } | Completion::Released { .. } | Completion::Woken => {}
-                Completion::Accepted { slot } => self.accepted(slot),
+                Completion::Accepted { slot, listener } => self.accepted(slot, listener),
                 Completion::AcceptEnded { errno } => self.accept_ended(errno),
                 Completion::Readable { slot, generation, armed } => self.readable(slot, generation, armed),
                 Completion::Received { slot, generation, received } => self.received(slot, generation, received),
@@ -241,7 +247,7 @@ impl<I: Io> Shard<I> {
         }
     }
 
-    fn accepted(&mut self, slot: Slot) {
+    fn accepted(&mut self, slot: Slot, listener: u8) {
         let tick = self.board.tick();
         self.board.counters.accepted_total.add(1);
         self.board.counters.sockets_open.add(1);
@@ -249,6 +255,10 @@ impl<I: Io> Shard<I> {
         hot.session = fanfare_protocol::hub::session::Session::new(tick);
         if self.phase == Phase::Stopping {
             return self.board.hang_up(slot, CloseReason::Drain);
+        }
+        self.board.begin_tls(slot, listener);
+        if self.board.slots.hot(slot).state == State::Closing {
+            return;
         }
         if self.board.shared.admission.wants_addresses() {
             return self.introduce(slot);
@@ -448,6 +458,8 @@ impl<I: Io> Shard<I> {
         counters.ring_sends_total.set(sends);
         counters.ring_completions_total.set(completions);
         counters.ring_overflows_total.set(overflows);
+        counters.tls_sockets.set(self.board.tls.len() as u64);
+        counters.tls_handshakes_pending.set(self.board.tls.handshaking() as u64);
         counters.log_segments_free.set(self.board.owner.free() as u64);
         counters.log_segments_used.set((self.board.owner.open() + self.board.owner.sealed()) as u64);
     }

@@ -24,7 +24,7 @@ impl<I: Io> Shard<I> {
             };
             let hot = self.board.slots.hot(slot);
             let busy = Flags::SEND_INFLIGHT | Flags::RECV_INFLIGHT | Flags::POLL_OUT_ARMED | Flags::LEND_PENDING;
-            if !outbox::is_clear(hot) || hot.flags.has(busy) {
+            if !outbox::is_clear(hot) || hot.flags.has(busy) || self.board.tls.has_rest(slot) {
                 index += 1;
                 continue;
             }
@@ -32,7 +32,8 @@ impl<I: Io> Shard<I> {
             self.take_back(slot);
             let (post, input) = (self.board.lost_posts.remove(&slot), self.board.take_input(slot));
             let peer = self.board.peers.get(&slot).copied();
-            let parcel = self.board.shared.parcels[to as usize].put(Parcel { post, input, peer });
+            let tls = self.board.tls.take(slot);
+            let parcel = self.board.shared.parcels[to as usize].put(Parcel { post, input, peer, tls });
             self.handed_over.insert(slot, (to, parcel));
             self.io.hand_over(slot, connection.generation(), to, parcel);
         }
@@ -41,11 +42,12 @@ impl<I: Io> Shard<I> {
     /// The other shard has it, or could not take it.
     pub(super) fn handle_handed_over(&mut self, slot: Slot, generation: Generation, result: Result<(), Errno>) {
         let Some((to, parcel)) = self.handed_over.remove(&slot) else { return };
-        if result.is_err() {
-            self.board.shared.parcels[to as usize].take(parcel);
-        }
+        let kept = result.is_err().then(|| self.board.shared.parcels[to as usize].take(parcel)).flatten();
         if self.board.slots.live(slot, generation).is_none() {
             return;
+        }
+        if let Some(stream) = kept.and_then(|parcel| parcel.tls) {
+            self.board.tls.put(slot, stream);
         }
         if result.is_ok() {
             return self.board.hang_up(slot, CloseReason::Moved);
@@ -73,7 +75,10 @@ impl<I: Io> Shard<I> {
         }
         self.board.slots.hot_mut(slot).flags.set(Flags::POLL_ARMED);
         self.io.poll(slot, generation);
-        let Parcel { post, mut input, peer } = parcel;
+        let Parcel { post, mut input, peer, tls } = parcel;
+        if let Some(stream) = tls {
+            self.board.tls.put(slot, stream);
+        }
         if let Some(peer) = peer {
             self.board.peers.insert(slot, peer);
         }

@@ -10,11 +10,13 @@ use crate::shard::Shard;
 
 /// What a send's tag stands for.
 #[derive(Clone, Copy, Debug)]
-enum Flight {
+pub(super) enum Flight {
     /// The same run to many, none of which has any state for it.
     Fan(Extent),
     /// This many bytes from the front of one outbox.
     Outbox(u32),
+    /// What a TLS connection has encrypted.
+    Records,
 }
 
 /// The sends that are with the kernel. All of them are answered before the next flush.
@@ -32,7 +34,7 @@ impl Flights {
         self.outstanding
     }
 
-    fn begin(&mut self, flight: Flight, sends: usize) -> u32 {
+    pub(super) fn begin(&mut self, flight: Flight, sends: usize) -> u32 {
         self.list.push(flight);
         self.outstanding += sends as u32;
         (self.list.len() - 1) as u32
@@ -46,6 +48,7 @@ impl<I: Io> Shard<I> {
     /// The end of the turn: everybody who is owed something gets one send.
     pub(super) fn flush(&mut self) {
         self.flights.list.clear();
+        self.sealed_bytes = 0;
         self.board.spread(&mut self.ready);
         self.board.answer_polls(self.more_reads > 0);
         // Before any send is queued: what a queued send reads must stay held until the kernel has taken it.
@@ -80,6 +83,9 @@ impl<I: Io> Shard<I> {
         if matches!(hot.state, State::Free | State::Closing) || hot.flags.has(waiting) {
             return;
         }
+        if self.board.tls.has(slot) {
+            return self.send_records(slot);
+        }
         if outbox::is_clear(hot) {
             return self.became_clear(slot);
         }
@@ -113,6 +119,7 @@ impl<I: Io> Shard<I> {
                     match self.flights.list[tag as usize] {
                         Flight::Fan(run) if sent.result == Ok(run.len) => {}
                         Flight::Fan(run) => self.fan_fell_short(slot, run, sent),
+                        Flight::Records => self.records_sent(slot, sent.result),
                         Flight::Outbox(bytes) => {
                             if sent.released < taken {
                                 self.keep_unreleased(slot, taken);
@@ -171,25 +178,40 @@ impl<I: Io> Shard<I> {
         self.wait_for_room(slot);
     }
 
-    fn outbox_sent(&mut self, slot: Slot, bytes: u32, result: Result<u32, Errno>) {
-        let tick = self.board.tick();
-        let (hot, queues) = self.board.slots.outbox(slot);
+    /// An answer to a send of one connection. The bytes that were taken, if the connection is still there.
+    pub(super) fn taken(&mut self, slot: Slot, result: Result<u32, Errno>) -> Option<u32> {
+        let hot = self.board.slots.hot_mut(slot);
         hot.flags.clear(Flags::SEND_INFLIGHT);
         if matches!(hot.state, State::Free | State::Closing) {
-            return;
+            return None;
         }
-        let taken = match result {
-            Ok(taken) => taken,
-            Err(Errno(libc::EAGAIN)) => 0,
-            Err(_) => return self.board.hang_up(slot, CloseReason::Lost),
-        };
-        outbox::release(hot, queues, &mut self.board.holdings, taken);
+        match result {
+            Ok(taken) => Some(taken),
+            Err(Errno(libc::EAGAIN)) => Some(0),
+            Err(_) => {
+                self.board.hang_up(slot, CloseReason::Lost);
+                None
+            }
+        }
+    }
+
+    fn outbox_sent(&mut self, slot: Slot, bytes: u32, result: Result<u32, Errno>) {
+        let Some(taken) = self.taken(slot, result) else { return };
+        self.go_on_sending(slot, (taken, taken), taken < bytes);
+    }
+
+    /// What follows a send of one connection: `taken` bytes have gone, with them these of its outbox, and the socket took
+    /// all that it was given unless the send was `short`.
+    pub(super) fn go_on_sending(&mut self, slot: Slot, (taken, released): (u32, u32), short: bool) {
+        let tick = self.board.tick();
+        let (hot, queues) = self.board.slots.outbox(slot);
+        outbox::release(hot, queues, &mut self.board.holdings, released);
         if taken > 0 {
             hot.progress_tick = tick.0;
         }
-        if outbox::is_clear(hot) {
+        if outbox::is_clear(hot) && !short {
             self.became_clear(slot);
-        } else if taken < bytes {
+        } else if short {
             self.board.counters.short_sends_total.add(1);
             self.wait_for_room(slot);
         } else {
@@ -210,10 +232,13 @@ impl<I: Io> Shard<I> {
         self.board.judge_lateness(slot);
     }
 
-    fn became_clear(&mut self, slot: Slot) {
+    pub(super) fn became_clear(&mut self, slot: Slot) {
         self.board.note_clear(slot);
         let hot = self.board.slots.hot_mut(slot);
         if hot.state == State::Farewell && hot.flags.has(Flags::CLOSE_WHEN_SENT) {
+            if self.board.tls.owes_goodbye(slot) {
+                return self.board.make_dirty(slot);
+            }
             return self.all_said(slot);
         }
         self.board.unpause(slot);

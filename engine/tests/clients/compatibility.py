@@ -37,7 +37,8 @@ CLOSED = "closed by the server: the client is told"
 RECONNECT = "automatic reconnect"
 STATEFUL = "stateful reconnect"
 SKIP = "without negotiation (skipNegotiation)"
-FEATURES = [CALLS, MESSAGES, GROUPS, DOWN, UP, ASKED, LARGE, BINARY, TOKENS, REDIRECTS, KEEP_ALIVE, CLOSED, RECONNECT, STATEFUL, SKIP]
+TLS = "TLS (`https://`, `wss://`)"
+FEATURES = [CALLS, MESSAGES, GROUPS, DOWN, UP, ASKED, LARGE, BINARY, TOKENS, REDIRECTS, KEEP_ALIVE, CLOSED, RECONNECT, STATEFUL, SKIP, TLS]
 
 
 def node_version(package):
@@ -86,6 +87,7 @@ CLIENTS = [
             RECONNECT: ["automatic reconnect > .*: {v}$", "the server goes away > .*: {v}$"],
             STATEFUL: [r"stateful reconnect > the stock client: {p}, \d shards > ", r"50 clients, .*: {p}, \d shards$"],
             SKIP: ["[^>]*: {v}, skipNegotiation > "],
+            TLS: ["TLS: {v} > "],
         },
         "lacks": {BINARY: BINARY_TEXT, STATEFUL: STATEFUL_WS, SKIP: SKIP_WS},
     },

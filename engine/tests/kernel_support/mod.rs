@@ -100,7 +100,7 @@ impl Station {
         let peer = TcpStream::connect(address).unwrap();
         peer.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
         let slot = self.until("accept", |completion| match completion {
-            Completion::Accepted { slot } => Some(*slot),
+            Completion::Accepted { slot, .. } => Some(*slot),
             _ => None,
         });
         (peer, slot)

@@ -10,6 +10,7 @@ use crate::simulation::methods;
 use crate::simulation::plan::{Act, Plan};
 use crate::simulation::requests::{Carrier, Requests};
 use crate::simulation::resumption::Resumption;
+use crate::simulation::secure::{self, Network};
 use fanfare_engine::buf::RecvPool;
 use fanfare_engine::buf::segment::Logs;
 use fanfare_engine::engine::ManualShard;
@@ -89,7 +90,7 @@ const PACED_US: u64 = 12_000_000;
 /// See the module.
 pub(crate) struct House {
     pub(crate) plan: Plan,
-    pub(crate) world: World,
+    pub(crate) world: Network,
     pub(crate) rng: Rng,
     pub(crate) clients: Vec<Client>,
     pub(crate) handle: EngineHandle,
@@ -111,7 +112,12 @@ impl House {
         books.open().losses.in_order = plan.shards == 1;
         let mut world = None;
         let options = HubOptions { endpoint: plan.endpoint.clone() };
-        let built = Engine::builder()
+        let mut builder = Engine::builder();
+        if plan.tls > 0 {
+            let certificates = secure::identity().certificates();
+            builder = builder.listen(secure::PLAIN).listen_tls(secure::SECURE).certificates(certificates);
+        }
+        let built = builder
             .hub("hub", options, Hub(books.clone()))
             .authenticator("/hub", ByQuery)
             .limits(plan.limits.clone())
@@ -121,7 +127,7 @@ impl House {
             );
         let (shards, handle) = built.expect("an engine");
         let mut house = Self {
-            world: world.expect("made with the doors"),
+            world: Network::new(world.expect("made with the doors"), plan.tls),
             rng: Rng::new(!plan.seed),
             clients: Vec::new(),
             publishers: (0..plan.shards as u8).map(|shard| handle.publisher_on(shard)).collect(),
@@ -419,6 +425,11 @@ impl House {
                 client.output.truncate(said);
             }
             client.leaving = true;
+            // Its handshake does not get further than a hello.
+            let stalls = self.world.is_secure(client.peer) && self.rng.chance(500);
+            if stalls {
+                self.stall(before, true);
+            }
         }
     }
 
@@ -858,7 +869,10 @@ fn doors(plan: &Plan, world: &World, logs: &Logs) -> Vec<(Door, RecvPool, Option
         let sim = world.sim(shard);
         let waker = sim.wake_handle();
         let mut door = Door::new(sim, plan.lie, logs, shard);
-        door.listen("127.0.0.1:9000".parse().expect("an address")).expect("a listener");
+        door.listen(secure::PLAIN.parse().expect("an address")).expect("a listener");
+        if plan.tls > 0 {
+            door.listen(secure::SECURE.parse().expect("an address")).expect("a listener");
+        }
         (door, RecvPool::new(plan.buffers.0, plan.buffers.1), Some(waker))
     };
     (0..plan.shards as u8).map(door).collect()

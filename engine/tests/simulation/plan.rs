@@ -86,6 +86,8 @@ pub(crate) struct Plan {
     pub(crate) resumable: u32,
     /// In thousandths: how many WebSockets ask for compression. The endpoint must have it.
     pub(crate) deflate: u32,
+    /// In thousandths: how many sockets speak TLS.
+    pub(crate) tls: u32,
     pub(crate) steps: u32,
     /// What happens, by weight.
     pub(crate) acts: Vec<(u32, Act)>,
@@ -135,6 +137,7 @@ impl Plan {
             requests: 0,
             resumable: 0,
             deflate: 0,
+            tls: 0,
             steps: 250,
             acts: TALK.to_vec(),
             bytes_min: 0,
@@ -166,6 +169,12 @@ impl Plan {
     /// Something more that happens, with this weight.
     pub(crate) fn also(mut self, weight: u32, act: Act) -> Self {
         self.acts.push((weight, act));
+        self
+    }
+
+    /// So many sockets of a thousand speak TLS.
+    pub(crate) fn tls(mut self, share: u32) -> Self {
+        self.tls = share;
         self
     }
 

@@ -317,6 +317,10 @@ pub(crate) fn input_one_byte_at_a_time(seed: u64) -> Tally {
 }
 
 pub(crate) fn large_messages_both_ways(seed: u64) -> Tally {
+    play(large_messages(seed))
+}
+
+fn large_messages(seed: u64) -> Plan {
     let mut plan = Plan::rough(seed).shards(2).only(&[(3, Act::SayAll), (2, Act::Ask("Echo")), (30, Act::PingHub)]);
     plan.world.arrival_bytes = 1..=60_000;
     plan.world.send_buffer_bytes = 2_000..=60_000;
@@ -329,7 +333,7 @@ pub(crate) fn large_messages_both_ways(seed: u64) -> Tally {
     plan.steps = 60;
     plan.bytes = 140_000;
     plan.gulp = 100_000;
-    play(plan)
+    plan
 }
 
 pub(crate) fn silent_clients_time_out(seed: u64) -> Tally {
@@ -585,6 +589,70 @@ pub(crate) fn streams_and_questions_over_requests(seed: u64) -> Tally {
     plan.limits.head_timeout_ms = 600_000;
     (plan.endpoint.streams_max, plan.endpoint.upload_streams_max) = (u16::MAX, u16::MAX);
     play(plan)
+}
+
+// -- TLS --------------------------------------------------------------------------------------------------------------
+
+pub(crate) fn tls_in_a_calm_world(seed: u64) -> Tally {
+    play(Plan::calm(seed).shards(1 + (seed % 2) as usize).tls(600))
+}
+
+/// Sockets take the same few bytes at once: a record is cut anywhere, and its rest goes before anything else.
+pub(crate) fn tls_records_cut_at_every_length(seed: u64) -> Tally {
+    play(records_cut_at_every_length(seed))
+}
+
+pub(crate) fn records_cut_at_every_length(seed: u64) -> Plan {
+    sends_cut_at_every_length(seed).tls(1000)
+}
+
+pub(crate) fn tls_resets_in_mid_record(seed: u64) -> Tally {
+    let mut plan = Plan::rough(seed).shards(2).also(6, Act::Reset).also(2, Act::Vanish).also(9, Act::Arrive);
+    plan.world.arrival_bytes = 1..=200;
+    plan.gulp = 400;
+    plan.clients_max = 30;
+    play(plan.tls(1000))
+}
+
+/// Sockets move with their keys, with a record that has come in part, and with tickets that wait to be sent.
+pub(crate) fn tls_requests_that_land_anywhere(seed: u64) -> Tally {
+    let mut plan = match seed % 2 {
+        0 => without_websockets(Plan::calm(seed)),
+        _ => without_websockets(Plan::rough(seed).churn().also(1, Act::Stall).also(2, Act::Resume)),
+    };
+    plan.clients = 5;
+    play(plan.shards(2 + (seed % 2) as usize).tls(800))
+}
+
+pub(crate) fn tls_in_a_rough_world(seed: u64) -> Tally {
+    let plan = Plan::rough(seed).shards(1 + (seed % 3) as usize).churn();
+    play(plan.also(2, Act::Stall).also(3, Act::Resume).tls(700))
+}
+
+pub(crate) fn tls_large_messages_both_ways(seed: u64) -> Tally {
+    play(large_messages(seed).tls(700))
+}
+
+/// What has been encrypted and waits for its socket is not dropped: it is a message that has begun.
+pub(crate) fn tls_readers_lose_messages(seed: u64) -> Tally {
+    play(dropped_anywhere(seed).tls(800))
+}
+
+pub(crate) fn tls_websockets_are_resumed(seed: u64) -> Tally {
+    play(resumable(Plan::rough(seed).shards(1 + (seed % 3) as usize)).tls(800))
+}
+
+pub(crate) fn tls_handshakes_that_stall(seed: u64) -> Tally {
+    let mut plan = Plan::rough(seed).also(6, Act::ArriveMute).also(3, Act::Arrive).also(2, Act::Pause(500));
+    plan.limits.head_timeout_ms = 1_500;
+    plan.endpoint.handshake_timeout_ms = 1_500;
+    plan.clients_max = 20;
+    plan.reasons = &[CloseReason::HandshakeTimeout, CloseReason::HttpTimeout];
+    play(plan.tls(900))
+}
+
+pub(crate) fn tls_and_a_drain_in_the_middle(seed: u64) -> Tally {
+    drain(Plan::rough(seed).shards(2).churn().tls(700))
 }
 
 // -- shards -----------------------------------------------------------------------------------------------------------

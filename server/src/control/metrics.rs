@@ -1,5 +1,7 @@
 //! What Prometheus scrapes: the catalogue of metrics, and their samples from the engine's counters.
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use fanfare_engine::{MetricsSnapshot, ShardMetrics};
 
 use super::exposition::{Kind, Metric, Page};
@@ -17,7 +19,7 @@ const fn gauge(name: &'static str, labels: &'static [&'static str], help: &'stat
 type Plain = (Metric, fn(&ShardMetrics) -> u64);
 
 /// Summed over the shards.
-static SUMMED: [Plain; 33] = [
+static SUMMED: [Plain; 38] = [
     (gauge("fanfare_sockets", &[], "Open sockets of the public listener, hub connections or not."), |m| m.sockets_open),
     (counter("fanfare_sockets_accepted_total", &[], "Sockets accepted."), |m| m.accepted_total),
     (counter("fanfare_connections_resumed_total", &[], "Connections that went on with another WebSocket."), |m| {
@@ -36,6 +38,15 @@ static SUMMED: [Plain; 33] = [
         counter("fanfare_connections_opened_total", &[], "Client connections that came through the hub handshake."),
         |m| m.opened_total,
     ),
+    (gauge("fanfare_tls_sockets", &[], "Open sockets that speak TLS."), |m| m.tls_sockets),
+    (gauge("fanfare_tls_handshakes_pending", &[], "Open sockets that have not shaken hands in TLS yet."), |m| {
+        m.tls_handshakes_pending
+    }),
+    (counter("fanfare_tls_handshakes_total", &[], "TLS handshakes that ended well."), |m| m.tls_handshakes_total),
+    (counter("fanfare_tls_resumed_total", &[], "TLS handshakes that a ticket made short."), |m| m.tls_resumed_total),
+    (counter("fanfare_tls_broken_total", &[], "TLS connections lost to records that cannot be understood."), |m| {
+        m.tls_broken_total
+    }),
     (gauge("fanfare_handshakes_pending", &[], "Connections let in that have not shaken hands yet."), |m| {
         m.handshakes_pending
     }),
@@ -165,6 +176,14 @@ static REFUSED: Metric = counter(
     &["reason"],
     "Connections and requests turned away by the public listener.",
 );
+static TLS_FAILED: Metric = counter("fanfare_tls_handshake_failures_total", &["reason"], "TLS handshakes that failed.");
+static TLS_RELOADS: Metric =
+    counter("fanfare_tls_reloads_total", &["result"], "TLS certificates read again: new ones taken, or old ones kept.");
+static TLS_END: Metric = gauge(
+    "fanfare_tls_certificate_end_seconds",
+    &[],
+    "When the first TLS certificate expires, in seconds since 1970; 0 without one.",
+);
 static SENT: Metric = counter(
     "fanfare_messages_sent_total",
     &["kind"],
@@ -196,6 +215,10 @@ pub(crate) struct Facts<'a> {
     pub(crate) key_fetches: [(&'static str, u64); 2],
     /// Refusals of the admin listener, by reason.
     pub(crate) admin_refused: &'a [(&'static str, u64)],
+    /// TLS certificates that were read again, by what came of it.
+    pub(crate) tls_reloads: &'a [(&'static str, u64)],
+    /// When the first of them expires.
+    pub(crate) tls_not_after: Option<SystemTime>,
 }
 
 /// The page in text format 0.0.4.
@@ -213,6 +236,10 @@ pub(crate) fn render(facts: &Facts<'_>) -> String {
     }
     by_reason(&mut page, &CLOSED, total.closed());
     by_reason(&mut page, &REFUSED, total.refused());
+    by_reason(&mut page, &TLS_FAILED, total.tls_failed());
+    by_reason(&mut page, &TLS_RELOADS, facts.tls_reloads.iter().copied());
+    let tls_end = facts.tls_not_after.and_then(|end| end.duration_since(UNIX_EPOCH).ok());
+    page.family(&TLS_END).sample(&[], tls_end.map_or(0, |end| end.as_secs()));
     by_reason(&mut page, &TOKENS_REFUSED, facts.tokens_refused.iter().copied());
     by_reason(&mut page, &KEY_FETCHES, facts.key_fetches.into_iter());
     by_reason(&mut page, &ADMIN_REFUSED, facts.admin_refused.iter().copied());
@@ -260,6 +287,7 @@ mod tests {
     use super::*;
     use crate::control::exposition::tests::parse;
     use fanfare_engine::HubMetrics;
+    use std::time::Duration;
 
     fn snapshot() -> MetricsSnapshot {
         let shard = |scale: u64| ShardMetrics {
@@ -281,6 +309,8 @@ mod tests {
             tokens_refused: &[("expired", 2)],
             key_fetches: [("ok", 3), ("failed", 1)],
             admin_refused: &[("full", 1)],
+            tls_reloads: &[("taken", 2), ("kept", 1)],
+            tls_not_after: Some(UNIX_EPOCH + Duration::from_secs(2_000_000_000)),
         })
     }
 
@@ -293,6 +323,9 @@ mod tests {
             &CONNECTIONS_MAX,
             &CLOSED,
             &REFUSED,
+            &TLS_FAILED,
+            &TLS_RELOADS,
+            &TLS_END,
             &SENT,
             &DROPPED,
             &SEGMENTS,
@@ -344,6 +377,8 @@ mod tests {
             "fanfare_core_turns_total{core=\"1\"} 110",
             "fanfare_auth_failures_total{reason=\"expired\"} 2",
             "fanfare_admin_refused_total{reason=\"full\"} 1",
+            "fanfare_tls_reloads_total{result=\"kept\"} 1",
+            "fanfare_tls_certificate_end_seconds 2000000000",
         ] {
             assert!(page.lines().any(|found| found == line), "{line} is not in\n{page}");
         }

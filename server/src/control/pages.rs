@@ -5,6 +5,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 
+use fanfare_engine::Certificates;
+
 use super::assets::{self, Asset};
 use super::exposition;
 use super::http::{Answer, Pages, Refused, Request};
@@ -69,6 +71,8 @@ impl AdminPages {
             tokens_refused: &tokens_refused,
             key_fetches: self.node.key_fetches(),
             admin_refused: &admin_refused,
+            tls_reloads: &self.node.tls_reloads(),
+            tls_not_after: self.node.certificates().and_then(Certificates::not_after),
         };
         Answer::new(200, exposition::CONTENT_TYPE, metrics::render(&facts).into_bytes())
     }

@@ -71,6 +71,22 @@ impl Fanfare {
         }
     }
 
+    /// A line with `part` among those that were waited for or passed over.
+    #[track_caller]
+    pub(crate) fn said(&self, part: &str) -> String {
+        let line = self.seen.iter().find(|line| line.contains(part));
+        line.unwrap_or_else(|| panic!("no line with `{part}`; seen so far: {:#?}", self.seen)).clone()
+    }
+
+    /// The same, or the next one that comes.
+    #[track_caller]
+    pub(crate) fn heard(&mut self, part: &str) -> String {
+        match self.seen.iter().find(|line| line.contains(part)) {
+            Some(line) => line.clone(),
+            None => self.line(part),
+        }
+    }
+
     /// Everything it said until it ended, and how it ended.
     #[track_caller]
     pub(crate) fn end(mut self) -> (ExitStatus, String) {

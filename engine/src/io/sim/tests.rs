@@ -112,7 +112,7 @@ impl Echo {
 
     fn handle(&mut self, completion: Completion) {
         match completion {
-            Completion::Accepted { slot } => {
+            Completion::Accepted { slot, .. } => {
                 let generation = self.generations.entry(slot).or_default();
                 let client = Client { generation: *generation, ..Client::default() };
                 self.sim.poll(slot, client.generation);
@@ -424,7 +424,7 @@ fn trace(seed: u64) -> Vec<Completion> {
         sim.enter(WAIT, &mut pool, &mut seen).unwrap();
         for completion in seen[from..].iter().copied() {
             match completion {
-                Completion::Accepted { slot } => sim.poll(slot, Generation::new(3)),
+                Completion::Accepted { slot, .. } => sim.poll(slot, Generation::new(3)),
                 Completion::Readable { slot, generation, .. } => sim.recv(slot, generation),
                 Completion::Received { received: Received::Data { buffer, .. }, .. } => pool.give_back(buffer),
                 _ => {}
@@ -450,7 +450,7 @@ fn accepted() -> (Sim, RecvPool, Logs, PeerId, Slot) {
     let peer = sim.world().connect();
     let mut seen = Vec::new();
     sim.enter(WAIT, &mut pool, &mut seen).unwrap();
-    assert_eq!(seen, [Completion::Accepted { slot: Slot(0) }]);
+    assert_eq!(seen, [Completion::Accepted { slot: Slot(0), listener: 0 }]);
     (sim, pool, logs, peer, Slot(0))
 }
 

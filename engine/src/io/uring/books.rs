@@ -170,7 +170,8 @@ impl Books {
 
     fn accepted(&mut self, cqe: Cqe, completions: &mut Vec<Completion>) {
         if cqe.result >= 0 {
-            completions.push(Completion::Accepted { slot: Slot(cqe.result as u32) });
+            let (slot, listener) = (Slot(cqe.result as u32), cqe.user_data as u8);
+            completions.push(Completion::Accepted { slot, listener });
         }
         if !cqe.more() {
             if let Some(listener) = self.listeners.get_mut(cqe.user_data as u32 as usize) {

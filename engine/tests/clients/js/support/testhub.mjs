@@ -31,12 +31,12 @@ export class Testhub {
     this.exited = child ? new Promise((resolve) => child.once('exit', (code, signal) => resolve({ code, signal }))) : null;
   }
 
-  /** `shards`: threads of the server, its own choice when not given. */
-  static async spawn(port, shards) {
+  /** `shards`: threads of the server, its own choice when not given. `secure`: `caFile`, written by the server, and the port for TLS. */
+  static async spawn(port, shards, secure) {
     const program = process.env.TESTHUB_BIN;
     if (!program) throw new Error('This test starts and stops its own server: set TESTHUB_BIN to the testhub program.');
     const chosen = port ?? (await freePort());
-    const child = spawn(program, ['--listen', `127.0.0.1:${chosen}`, ...(shards ? ['--shards', String(shards)] : [])], { stdio: ['ignore', 'pipe', 'inherit'] });
+    const child = spawn(program, ['--listen', `127.0.0.1:${chosen}`, ...(shards ? ['--shards', String(shards)] : []), ...(secure ? ['--tls', `127.0.0.1:${secure.port}`, '--ca-file', secure.caFile] : [])], { stdio: ['ignore', 'pipe', 'inherit'] });
     const testhub = new Testhub(`http://127.0.0.1:${chosen}`, child);
     running.add(child);
     child.once('exit', () => running.delete(child));
@@ -45,7 +45,7 @@ export class Testhub {
       let said = '';
       child.stdout.on('data', (bytes) => {
         said += bytes;
-        if (said.includes('listening')) {
+        if (said.includes('listening on http://')) {
           clearTimeout(late);
           resolve();
         }
