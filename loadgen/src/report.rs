@@ -512,9 +512,8 @@ impl Report {
             guests.write_summary(out)?;
         }
         for checked in &self.thresholds {
-            let value = checked.value.map_or("no such figure in this run".to_owned(), |value| format!("{value}"));
             let word = if checked.met { "ok" } else { "MISSED" };
-            writeln!(out, "threshold {} | {word} | {value}", checked.threshold)?;
+            writeln!(out, "threshold {} | {word} | {}", checked.threshold, checked.value_text())?;
         }
         for fault in &self.verdict.faults {
             writeln!(out, "fault     {}: {}", fault.name, fault.text)?;

@@ -180,6 +180,17 @@ pub struct Checked {
 pub const IMPLIED: [&str; 5] = ["missing", "duplicate", "out_of_order", "corrupt", "misrouted"];
 
 impl Checked {
+    /// The figure for people.
+    pub fn value_text(&self) -> String {
+        let metric = self.threshold.split(['<', '>', '=']).next().unwrap_or_default().trim();
+        let is_time = metric.rsplit_once('.').is_some_and(|(_, point)| POINTS.contains(&point));
+        match self.value {
+            None => "no such figure in this run".to_owned(),
+            Some(us) if is_time => quantity::micros_text(us as u64),
+            Some(value) => format!("{value}"),
+        }
+    }
+
     /// Whether it is about a figure of the ledger.
     pub fn is_implied(&self) -> bool {
         IMPLIED.iter().any(|figure| self.threshold == format!("{figure}==0"))

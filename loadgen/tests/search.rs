@@ -60,6 +60,15 @@ fn rates_are_searched_with_a_bound_on_runs() {
 }
 
 #[test]
+fn what_is_met_in_spite_of_a_late_generator_is_met() {
+    let hub = Hub::start();
+    let flags = "-n 5 --from 100 --to 100 --duration 300ms --warmup 0 --handicap 20ms --slo last.p99<1m";
+    let (found, lines) = search(&hub, flags).expect("a report");
+    assert_eq!((found.found, found.confirmed, lines.len()), (Some(100.0), 3, 3), "{found:?}");
+    assert!(found.result_line().contains("nothing higher was tried"), "{}", found.result_line());
+}
+
+#[test]
 fn searches_that_cannot_be_made_are_explained() {
     let hub = Hub::start();
     let failure = search(&hub, "--window --slo last.p99<1s").expect_err("no rate");

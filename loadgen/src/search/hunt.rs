@@ -49,6 +49,9 @@ const STEP_DOWN: f64 = 0.9;
 /// Below this part of the first load it is not worth looking.
 const FLOOR_PART: f64 = 1.0 / 1024.0;
 
+/// Runs at one load that may be invalid one after the other: a busy moment is no limit.
+const TRIES: u32 = 3;
+
 /// A search under way.
 #[derive(Clone, Debug)]
 pub struct Hunt {
@@ -59,12 +62,14 @@ pub struct Hunt {
     best: Option<(f64, u32)>,
     /// The lowest that did not.
     worst: Option<f64>,
+    /// Invalid runs one after the other.
+    invalid: u32,
 }
 
 impl Hunt {
     /// Begins with the first load.
     pub fn new(options: HuntOptions) -> Self {
-        Self { options, runs: 0, next: Some(options.from), best: None, worst: None }
+        Self { options, runs: 0, next: Some(options.from), best: None, worst: None, invalid: 0 }
     }
 
     /// What to try, if anything.
@@ -75,6 +80,12 @@ impl Hunt {
     /// What became of it.
     pub fn note(&mut self, value: f64, outcome: Outcome) {
         self.runs += 1;
+        self.invalid = if outcome == Outcome::Invalid { self.invalid + 1 } else { 0 };
+        if (1..TRIES).contains(&self.invalid) {
+            self.next = Some(value);
+            return;
+        }
+        self.invalid = 0;
         if outcome == Outcome::Met {
             self.best = match self.best {
                 Some((best, times)) if best == value => Some((best, times + 1)),
@@ -169,7 +180,8 @@ mod tests {
         assert!(tried.len() <= 12, "{tried:?}");
         let (hunt, tried) = super::tests::hunt(OPTIONS, |_, _| Outcome::Invalid);
         assert_eq!((hunt.found(), hunt.confirmed()), (None, 0));
-        assert!(tried.len() <= 12 && tried.windows(2).all(|pair| pair[1] < pair[0]), "{tried:?}");
+        assert!(tried.len() <= 36 && tried.chunks(3).all(|three| three == [three[0]; 3]), "{tried:?}");
+        assert!(tried.chunks(3).zip(tried.chunks(3).skip(1)).all(|(one, next)| next[0] < one[0]), "{tried:?}");
     }
 
     #[test]
@@ -185,6 +197,20 @@ mod tests {
         let found = hunt.found().expect("found");
         assert!((50.0..100.0).contains(&found), "{tried:?}");
         assert_eq!(hunt.confirmed(), 3);
+    }
+
+    #[test]
+    fn one_invalid_run_is_no_limit() {
+        // Each load is invalid at its first try.
+        let mut seen = Vec::new();
+        let (hunt, tried) = hunt(OPTIONS, |value, _| {
+            if seen.contains(&value) {
+                return up_to(137.0)(value, 0);
+            }
+            seen.push(value);
+            Outcome::Invalid
+        });
+        assert!(hunt.found().is_some_and(|found| (124.0..=137.0).contains(&found)), "{tried:?}");
     }
 
     #[test]
