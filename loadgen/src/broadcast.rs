@@ -9,6 +9,7 @@ use crate::ledger::{Books, Tally};
 use crate::mergers::Mergers;
 use crate::plan::{Arrival, Order, Pace, Plan, PlanOptions, Until};
 use crate::quantity::{grouped, micros_text};
+use crate::report::recorder::Period;
 use crate::report::{BroadcastReport, ClassReport, LatencyReport, Report};
 use crate::run::{LOOK, Run, Samples, Spent};
 use crate::shared::{PlanState, Shared, Stage};
@@ -57,6 +58,7 @@ pub(crate) fn lead(run: &mut Run, load: &Load) -> Result<Measured, Failure> {
     if !load.warmup.is_zero() {
         let until = Until::Elapsed { ns: load.warmup.as_nanos() as u64 };
         let plan = PlanOptions { until, seed: load.plan.seed ^ 1, ..load.plan };
+        run.begin(Period::WarmUp);
         follow(run, load, plan, None, "warming up", &mut None)?;
     }
     let mut mergers = Mergers::new(&setup, load.deadline.as_nanos() as u64);
@@ -68,7 +70,10 @@ pub(crate) fn lead(run: &mut Run, load: &Load) -> Result<Measured, Failure> {
 
     let before = Samples::take(&setup.job)?;
     let (echoes, answers, pushed_back) = (echoes(run.shared()), answers(run.shared()), pushed_back(run.shared()));
-    let started_ns = setup.shared.clock.ns();
+    let started_ns = run.begin(Period::Measured);
+    if run.recorder.is_on() {
+        mergers.all.keep_intervals(started_ns);
+    }
     run.begin_storm();
     let mut soak = load.soak_interval.map(Course::new);
     let state = follow(run, load, load.plan, Some(&mut mergers), "measuring", &mut soak)?;
@@ -123,6 +128,7 @@ const PROBES_MAX: u64 = 4_096;
 /// One message in each lane: proves that publishing works before anything is measured, and shows every receiver's
 /// reader what deliveries look like.
 fn probe(run: &mut Run, load: &Load) -> Result<(), Failure> {
+    run.begin(Period::Probe);
     let setup = run.setup.clone();
     let pace = match load.shape {
         Shape::All => Pace::Window,
@@ -242,6 +248,7 @@ fn follow(
     let mut state = PlanState::Running;
     loop {
         run.check_workers()?;
+        run.recorder.look(shared);
         if let Some(storm) = &mut run.storm {
             storm.look(shared);
         }
@@ -411,6 +418,7 @@ impl Measured {
             }
             broadcast.warmup = warmup.into();
         }
+        report.record.latencies = Some(latencies);
     }
 }
 

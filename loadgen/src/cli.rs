@@ -16,6 +16,7 @@ use crate::failure::Failure;
 use crate::fleet::{Lifetime, Stay};
 use crate::job::{Entry, Job, Load, Task, Via, Visits};
 use crate::quantity::{parse_byte_rate, parse_duration};
+use crate::report::verbs::{CompareArgs, ReportArgs};
 use clap::{Args, Parser, Subcommand};
 use std::time::Duration;
 
@@ -61,6 +62,10 @@ pub enum Command {
     Search(Box<SearchArgs>),
     /// Negotiate over and over without connecting, and tell what that costs the server.
     Negotiate(NegotiateArgs),
+    /// Make the page of a result anew.
+    Report(ReportArgs),
+    /// Tell how one result differs from another, and whether the two can be compared.
+    Compare(CompareArgs),
     /// Measure this generator on this machine, without a server: can it carry what is to be asked of it?
     SelfCheck(SelfCheckArgs),
 }
@@ -346,6 +351,13 @@ impl Command {
                 let entry = Entry::OpenStream { method: args.method.clone() };
                 let load = args.amount.own_load(&args.common, entry, Via::Items { method: args.method.clone() });
                 (steady(&args.common), args.common, of_load("stream", load))
+            }
+            Self::Report(_) | Self::Compare(_) => {
+                return Err(Failure::usage(
+                    "this command reads results and measures nothing",
+                    "report, compare",
+                    "pass it to execute(), or choose a command that measures",
+                ));
             }
         };
         let job = Job { visits, ..common.into_job(classes, task)? };

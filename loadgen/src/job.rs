@@ -74,6 +74,10 @@ pub struct Server {
 pub struct Output {
     /// A file, or `-` for standard output (which then carries nothing else).
     pub json: Option<PathBuf>,
+    /// A folder for all files of the result. Only with one is kept what the run looked like over time.
+    pub folder: Option<PathBuf>,
+    /// The command line, for the result; empty when there was none.
+    pub arguments: Vec<String>,
     /// No progress.
     pub quiet: bool,
     /// What must be reached.

@@ -6,6 +6,7 @@
 //! records histograms: no histogram is touched on the receive path.
 
 use crate::gaps::{Gaps, QUICK_US_MAX, STALL_NS};
+use crate::report::intervals::Intervals;
 use hdrhistogram::Histogram;
 use serde::Serialize;
 use std::collections::{HashMap, VecDeque};
@@ -140,14 +141,24 @@ impl Default for Distribution {
 }
 
 impl Distribution {
+    /// One that takes memory as its values grow. For the many that are kept by interval.
+    pub fn growing() -> Self {
+        Self { histogram: Histogram::new(3).expect("a constant precision is valid") }
+    }
+
+    /// What standard tools know it as.
+    pub fn histogram(&self) -> &Histogram<u64> {
+        &self.histogram
+    }
+
     /// Records `times` values of `ns` nanoseconds; above 60 s they count as 60 s.
     pub fn record_ns(&mut self, ns: u64, times: u64) {
-        self.histogram.saturating_record_n(ns / 1_000, times);
+        self.histogram.record_n((ns / 1_000).min(LATENCY_MAX_US), times).expect("within the bounds, or growing");
     }
 
     /// Adds another one's values.
     pub fn add(&mut self, other: &Self) {
-        self.histogram.add(&other.histogram).expect("same bounds");
+        self.histogram.add(&other.histogram).expect("same bounds, or growing");
     }
 
     /// Values recorded.
@@ -238,6 +249,8 @@ pub struct Latencies {
     pub late: u64,
     /// When the last delivery came.
     pub last_arrival_ns: u64,
+    /// The same by time of arrival, where somebody asked for it.
+    pub intervals: Option<Intervals>,
     /// Messages that reached nobody for long, from their sending to their first receiver.
     pub waits: Gaps,
 }
@@ -314,6 +327,11 @@ impl Merger {
         self.base.copy_from_slice(first);
     }
 
+    /// Keeps latencies by time of arrival as well, from `origin_ns` on.
+    pub fn keep_intervals(&mut self, origin_ns: u64) {
+        self.latencies.intervals = Some(Intervals::new(origin_ns));
+    }
+
     /// Takes one worker's part of one message.
     pub fn take(&mut self, track: Track) {
         let (_, needed) = self.crowd.of(track.lane);
@@ -359,6 +377,9 @@ impl Merger {
             let deliveries = u64::from(deliveries);
             out.from_intended.record_ns(from_intended, deliveries);
             out.from_actual.record_ns(time_ns.saturating_sub(track.actual_ns), deliveries);
+            if let Some(intervals) = &mut out.intervals {
+                intervals.note_deliveries(time_ns, from_intended, deliveries);
+            }
             if from_intended > self.deadline_ns {
                 out.late += deliveries;
             }
@@ -374,6 +395,9 @@ impl Merger {
         }
         out.complete_messages += 1;
         if let Some(&(last_ns, _)) = track.arrivals.last() {
+            if let Some(intervals) = &mut out.intervals {
+                intervals.note_last(last_ns, last_ns.saturating_sub(track.intended_ns));
+            }
             out.last.record_ns(last_ns.saturating_sub(track.intended_ns), 1);
             out.spread.record_ns(last_ns - first_ns, 1);
             self.recent_last.record_ns(last_ns.saturating_sub(track.intended_ns), 1);

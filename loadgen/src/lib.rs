@@ -16,7 +16,7 @@
 //!             latency    times per message, merged over workers into histograms
 //!  procfs, baseline      what the server and the kernel pay
 //!  gaps, silence          stretches in which nothing happened, on either side
-//!  verdict, fault, threshold, report
+//!  verdict, fault, threshold, report (its own map is there)
 //! ```
 //!
 //! It runs on the engine's `io` rooms with direct descriptors, so that a fleet is not bound by the descriptor limit
@@ -78,6 +78,7 @@ pub mod worker;
 use crate::cli::Command;
 use crate::failure::{Exit, Failure};
 use crate::job::Job;
+use crate::report::folder::Folder;
 use serde::Serialize;
 use std::io::Write;
 use std::path::Path;
@@ -89,6 +90,8 @@ pub use crate::run::run;
 /// `--json -`) on standard output. The exit code is that of [`failure::Exit`].
 pub fn execute(command: Command) -> ExitCode {
     let done = match command {
+        Command::Report(args) => report::verbs::report(&args),
+        Command::Compare(args) => report::verbs::compare(&args),
         Command::SelfCheck(args) => args.execute(),
         Command::Search(args) => args.execute(),
         Command::Run(args) if args.prints() => args.print(),
@@ -106,20 +109,32 @@ fn measure(command: Command) -> Result<Exit, Failure> {
     measure_job(command.into_job()?)
 }
 
-/// One job from start to its printed report.
-pub(crate) fn measure_job(job: Job) -> Result<Exit, Failure> {
+/// One job from start to its printed report and its files.
+pub(crate) fn measure_job(mut job: Job) -> Result<Exit, Failure> {
+    job.output.arguments = std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect();
     let json = job.output.json.clone();
-    let report = run(job)?;
+    let folder = job.output.folder.as_deref().map(Folder::claim).transpose()?;
+    let report = run(job).inspect_err(|_| folder.iter().for_each(Folder::give_up))?;
     write_result(&report, &report.summary(), json.as_deref())?;
+    if let Some(folder) = &folder {
+        folder.write(&report)?;
+        let page = folder.page();
+        // With --json - standard output holds the result and nothing else.
+        if json.as_deref() != Some(Path::new("-")) {
+            let line = format!("report    {}\n", page.display());
+            std::io::stdout().write_all(line.as_bytes()).map_err(|error| unwritten(Path::new("-"), &error))?;
+        }
+    }
     Ok(report.exit())
+}
+
+fn unwritten(place: &Path, error: &dyn std::fmt::Display) -> Failure {
+    let cause = format!("the result cannot be written: {error}");
+    Failure::new(Exit::Failed, cause, place.display().to_string(), "choose a writable file with --json")
 }
 
 /// Writes a result as JSON where the user wants it, and the summary to standard output unless the JSON goes there.
 pub(crate) fn write_result(result: &impl Serialize, summary: &str, json: Option<&Path>) -> Result<(), Failure> {
-    let unwritten = |place: &Path, error: &dyn std::fmt::Display| {
-        let cause = format!("the result cannot be written: {error}");
-        Failure::new(Exit::Failed, cause, place.display().to_string(), "choose a writable file with --json")
-    };
     let stdout = Path::new("-");
     if let Some(path) = json {
         let mut text = serde_json::to_string_pretty(result).map_err(|error| unwritten(path, &error))?;

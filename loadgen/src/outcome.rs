@@ -5,6 +5,8 @@ use crate::client::Phases;
 use crate::failure::Failure;
 use crate::fault;
 use crate::procfs::{KernelSample, Memory, ProcessSample};
+use crate::report::redact;
+use crate::report::series::Record;
 use crate::report::{ConnectReport, GeneratorReport, KernelReport, Report, SCHEMA, ServerReport, Trouble};
 use crate::run::{Run, Spent};
 use crate::verdict::{BUSY_RATIO_MAX, Verdict};
@@ -43,7 +45,9 @@ impl Run {
         let ratio = baseline
             .zip(server)
             .filter(|_| spent.server_cpu_s.is_some())
-            .map(|(bare, server)| (server + self.server_growth(&spent.server_memory)) / bare.bare_socket_bytes);
+            .map(|(bare, server)| (server + self.server_growth(&spent.server_memory)) / bare.bare_socket_bytes)
+            // A few sockets fit into what the kernel had at hand: then a bare one has cost nothing.
+            .filter(|ratio| ratio.is_finite());
         Ok(KernelReport {
             bytes_per_connection_both_ends: both,
             bytes_per_connection_server: server,
@@ -87,11 +91,13 @@ impl Run {
             schema: SCHEMA,
             command: job.task.name(),
             scenario: job.scenario.clone(),
-            target: job.server.target.clone(),
+            target: redact::target(&job.server.target),
             dialect: one_of(job.fleet.classes.iter().map(|class| class.dialect.to_string())),
             transport: one_of(job.fleet.classes.iter().map(|class| class.transport.name())),
             seed: job.seed,
             connections: job.fleet.connections,
+            run: None,
+            record: Record::default(),
             connect,
             broadcast: None,
             classes: Vec::new(),
@@ -123,7 +129,9 @@ impl Run {
             guests.all_back_s = guests.all_back_s.map(|seen| last_us.filter(|&last| last <= seen).unwrap_or(seen));
         }
         let troubles = self.shared().troubles();
-        report.connect.troubles = troubles.into_iter().map(|(what, count)| Trouble { what, count }).collect();
+        report.record.samples = self.recorder.finish(&self.setup.shared);
+        report.connect.troubles =
+            troubles.into_iter().map(|(what, count)| Trouble { what: redact::text(&what), count }).collect();
         report.connect.silent = self.shared().sum(|worker| &worker.silences);
         if let Some(measured) = self.broadcast.take() {
             measured.complete(self.shared(), &self.setup.job, workers, report);

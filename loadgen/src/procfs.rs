@@ -64,6 +64,21 @@ pub struct Memory {
 impl ProcessSample {
     /// Samples all of `pids`.
     pub fn take(pids: &[u32]) -> Result<Self, Failure> {
+        Self::sample(pids, memory)
+    }
+
+    /// The same with the resident set alone of their memory: cheap enough for every second. The other figures make the
+    /// kernel walk all pages of the process while that may not change them.
+    pub fn glance(pids: &[u32]) -> Result<Self, Failure> {
+        Self::sample(pids, |pid| {
+            let statm = read(pid, "statm")?;
+            let pages = statm.split_whitespace().nth(1).and_then(|pages| pages.parse::<u64>().ok());
+            let pages = pages.ok_or_else(|| unreadable(pid, "statm", "unexpected format"))?;
+            Ok(Memory { rss_bytes: pages * page_bytes(), ..Memory::default() })
+        })
+    }
+
+    fn sample(pids: &[u32], memory: impl Fn(u32) -> Result<Memory, Failure>) -> Result<Self, Failure> {
         let mut sample = Self::default();
         for &pid in pids {
             let stat = read(pid, "stat")?;
@@ -267,6 +282,9 @@ dentry 70000 70014 192 21 1 : tunables 0 0 0 : slabdata 3334 3334 0
         }
         let now = ProcessSample::take(&[pid]).expect("own pid");
         assert!(now.longest_wait_since(&now).is_zero());
+        let glance = ProcessSample::glance(&[pid]).expect("own pid");
+        assert!(glance.memory.rss_bytes > 0 && glance.memory.private_bytes == 0);
+        assert!(glance.cpu_since(&before) >= Duration::from_millis(20));
     }
 
     #[test]

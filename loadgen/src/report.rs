@@ -1,4 +1,30 @@
-//! The result: one structure, written as JSON (the schema is in docs/bench.md) and as a summary for people.
+//! The result: one structure, written as JSON (`loadgen/schema/result.schema.json`) and as a summary for people.
+//!
+//! ```text
+//!  recorder, intervals   kept while a run goes: the board by interval, latencies by interval of arrival
+//!  series                both as rows, heat map, spectra: what result.json has over the summary
+//!  environment, redact   where and how it was done, without secrets
+//!  folder                --out: the files, written by
+//!    timeline, hlog, junit, page
+//!  document              a result file read again, for the verbs
+//!    compare, spread, fail_if
+//! ```
+
+pub mod compare;
+pub mod document;
+pub mod environment;
+pub mod fail_if;
+pub mod folder;
+pub mod hlog;
+pub mod intervals;
+pub mod junit;
+pub mod page;
+pub mod recorder;
+pub mod redact;
+pub mod series;
+pub mod spread;
+pub mod timeline;
+pub mod verbs;
 
 use crate::baseline::BaselineReport;
 use crate::client::PhasesSummary;
@@ -7,6 +33,8 @@ use crate::latency::Summary;
 use crate::ledger::Tally;
 use crate::procfs::Memory;
 use crate::quantity::{bytes_text, grouped, micros_text};
+use crate::report::environment::RunInfo;
+use crate::report::series::Record;
 use crate::soak::SoakReport;
 use crate::stalled::StalledReport;
 use crate::storm::GuestReport;
@@ -38,6 +66,12 @@ pub struct Report {
     pub seed: u64,
     /// Receivers asked for.
     pub connections: u32,
+    /// When, where and how.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub run: Option<RunInfo>,
+    /// What was kept of the run over time, for the files of `--out`.
+    #[serde(skip)]
+    pub record: Record,
     /// Setting up and closing.
     pub connect: ConnectReport,
     /// What was published and received.

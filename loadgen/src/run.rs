@@ -9,6 +9,8 @@ use crate::os;
 use crate::payload::{Padding, Random};
 use crate::procfs::{Memory, ProcessSample};
 use crate::progress::{Progress, connecting};
+use crate::report::environment::RunInfo;
+use crate::report::recorder::{Period, Recorder};
 use crate::report::{ConnectReport, NegotiateReport, Report};
 use crate::shared::{Shared, Stage};
 use crate::storm::Storm;
@@ -21,7 +23,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 /// How often the coordinator looks at the board.
 pub(crate) const LOOK: Duration = Duration::from_millis(5);
@@ -42,12 +44,19 @@ pub fn run(job: Job) -> Result<Report, Failure> {
         os::pin_to_core(core)?;
     }
     let mut run = Run::start(job)?;
+    let (started, began) = (SystemTime::now(), Instant::now());
+    let started_ns = run.shared().clock.ns();
+    let mut info = RunInfo::begin(&run.setup.job, started);
     let result = run.lead();
     run.progress.clear();
     // Whatever happened, no thread is left behind.
     let ended = run.stop();
     let mut report = result?;
     ended.map(|workers| run.complete(&mut report, &workers))?;
+    info.end(began.elapsed());
+    report.run = Some(info);
+    report.record.align();
+    report.record.started = started.checked_sub(Duration::from_nanos(started_ns));
     report.check_thresholds(&run.setup.job.output.thresholds);
     Ok(report)
 }
@@ -65,6 +74,8 @@ pub(crate) struct Run {
     pub(crate) storm: Option<Storm>,
     /// Measured by the task, put into the report when the workers have ended.
     pub(crate) broadcast: Option<broadcast::Measured>,
+    /// What the run looks like over time.
+    pub(crate) recorder: Recorder,
 }
 
 /// Both sides at one moment.
@@ -133,11 +144,18 @@ impl Run {
         drop(ready);
         wait_for_start(&started, setup.job.fleet.workers)?;
         let before = Samples::take(&setup.job)?;
-        Ok(Self { setup, progress, workers, before, baseline, storm: None, broadcast: None })
+        let Job { server, fleet, output, .. } = &setup.job;
+        let recorder = Recorder::new(output.folder.is_some(), fleet.has_guests(), &server.pids);
+        Ok(Self { setup, progress, workers, before, baseline, storm: None, broadcast: None, recorder })
     }
 
     pub(crate) fn shared(&self) -> &Shared {
         &self.setup.shared
+    }
+
+    /// Begins a period of the timeline. Returns when, on the run's clock.
+    pub(crate) fn begin(&mut self, period: Period) -> u64 {
+        self.recorder.begin(period, &self.setup.shared)
     }
 
     /// The stages of each task.
@@ -192,6 +210,7 @@ impl Run {
     /// The measured period of a fleet of guests: nobody is left to whom a message could be owed, so there is no load.
     fn watch_guests(&mut self, load: &Load) -> Result<Spent, Failure> {
         let before = Samples::take(&self.setup.job)?;
+        self.begin(Period::Measured);
         self.shared().set_stage(Stage::Measured);
         self.begin_storm();
         let until = Instant::now() + Duration::from_nanos(load.plan.duration_ns());
@@ -216,9 +235,11 @@ impl Run {
         }
         let last_cut = self.setup.job.visits.cuts.iter().max().copied().unwrap_or_default();
         let until = Instant::now() + last_cut + self.setup.job.visits.patience;
+        self.begin(Period::Return);
         loop {
             self.check_workers()?;
             let shared = self.setup.shared.clone();
+            self.recorder.look(&shared);
             if self.storm.as_mut().is_none_or(|storm| storm.look(&shared)) || Instant::now() > until {
                 return Ok(());
             }
@@ -233,6 +254,7 @@ impl Run {
     /// Has all sockets ask until `requests` are answered, or nothing is answered any more.
     fn negotiate(&mut self, requests: u64) -> Result<(NegotiateReport, Spent), Failure> {
         let before = Samples::take(&self.setup.job)?;
+        self.begin(Period::Measured);
         let (mut seen, mut changed) = (0, Instant::now());
         self.shared().set_stage(Stage::Measured);
         self.wait(|shared| {
@@ -267,6 +289,7 @@ impl Run {
 
     /// Opens all connections.
     fn connect(&mut self) -> Result<ConnectReport, Failure> {
+        self.begin(Period::Connect);
         let job = &self.setup.job;
         let all = job.fleet.connections + job.publishers();
         let started = Instant::now();
@@ -303,6 +326,7 @@ impl Run {
     }
 
     fn hold(&mut self, hold: Duration) -> Result<(), Failure> {
+        self.begin(Period::Hold);
         let until = Instant::now() + hold;
         self.wait(|shared| {
             let left = until.saturating_duration_since(Instant::now());
@@ -314,6 +338,7 @@ impl Run {
 
     /// Says good-bye on all connections and waits for the ends.
     fn farewell(&mut self) -> Result<(), Failure> {
+        self.begin(Period::Close);
         self.shared().set_stage(Stage::Close);
         let more = Duration::from_secs(u64::from(self.setup.job.fleet.connections / FAREWELLS_PER_S));
         let until = Instant::now() + FAREWELL_LIMIT + more;
@@ -334,6 +359,7 @@ impl Run {
             if self.progress.is_due() {
                 self.progress.show(part, &text);
             }
+            self.recorder.look(&self.setup.shared);
             self.check_workers()?;
             if let Some(storm) = &mut self.storm {
                 storm.look(&self.setup.shared);

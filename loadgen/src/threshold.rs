@@ -6,7 +6,7 @@ use std::fmt;
 
 /// One comparison.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Relation {
+pub(crate) enum Relation {
     Less,
     LessEqual,
     Greater,
@@ -15,7 +15,7 @@ enum Relation {
 }
 
 impl Relation {
-    fn holds(self, value: f64, bound: f64) -> bool {
+    pub(crate) fn holds(self, value: f64, bound: f64) -> bool {
         match self {
             Self::Less => value < bound,
             Self::LessEqual => value <= bound,
@@ -40,7 +40,7 @@ pub struct Threshold {
 pub const DISTRIBUTIONS: [&str; 7] = ["from_intended", "from_actual", "first", "half", "last", "spread", "send_delay"];
 
 /// Percentiles and other figures of a distribution.
-const POINTS: [&str; 6] = ["p50", "p90", "p99", "p99_9", "max", "mean"];
+pub const POINTS: [&str; 6] = ["p50", "p90", "p99", "p99_9", "max", "mean"];
 
 /// Plain figures that a threshold may name.
 pub const FIGURES: [&str; 18] = [
@@ -79,17 +79,9 @@ impl Threshold {
             .ok_or_else(|| format!("'{text}' has no comparison: write for example last.p99<20ms or missing==0"))?;
         let metric = text[..at].trim().to_owned();
         let bound_text = text[at + len..].trim();
-        let bound = if let Some((distribution, point)) = metric.split_once('.') {
-            if !DISTRIBUTIONS.contains(&distribution) || !POINTS.contains(&point) {
-                return Err(format!(
-                    "'{metric}' is not a figure of the report: distributions are {}; points are {}",
-                    DISTRIBUTIONS.join(", "),
-                    POINTS.join(", ")
-                ));
-            }
+        check_metric(&metric)?;
+        let bound = if metric.contains('.') {
             quantity::parse_duration(bound_text)?.as_secs_f64() * 1e6
-        } else if !FIGURES.contains(&metric.as_str()) {
-            return Err(format!("'{metric}' is not a figure of the report: choose from {}", FIGURES.join(", ")));
         } else if metric == "bytes_per_connection" {
             quantity::parse_bytes(bound_text)? as f64
         } else {
@@ -142,7 +134,24 @@ impl fmt::Display for Threshold {
     }
 }
 
-fn find_relation(text: &str) -> Option<(usize, usize, Relation)> {
+/// Whether a report may have such a figure; else why not.
+pub(crate) fn check_metric(metric: &str) -> Result<(), String> {
+    if let Some((distribution, point)) = metric.split_once('.') {
+        if !DISTRIBUTIONS.contains(&distribution) || !POINTS.contains(&point) {
+            return Err(format!(
+                "'{metric}' is not a figure of the report: distributions are {}; points are {}",
+                DISTRIBUTIONS.join(", "),
+                POINTS.join(", ")
+            ));
+        }
+    } else if !FIGURES.contains(&metric) {
+        return Err(format!("'{metric}' is not a figure of the report: choose from {}", FIGURES.join(", ")));
+    }
+    Ok(())
+}
+
+/// (place, length, which) of the comparison in a text.
+pub(crate) fn find_relation(text: &str) -> Option<(usize, usize, Relation)> {
     let at = text.find(['<', '>', '='])?;
     let rest = &text[at..];
     let (len, relation) = match rest.as_bytes() {

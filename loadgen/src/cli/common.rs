@@ -84,6 +84,9 @@ pub struct OutputArgs {
     /// Write the result as JSON to a file, or to standard output with -
     #[arg(long, value_name = "FILE", help_heading = "Output")]
     pub(super) json: Option<PathBuf>,
+    /// Make this folder and write everything into it: summary, result, latency log, timeline, JUnit, report.html
+    #[arg(long, value_name = "DIR", help_heading = "Output")]
+    pub(super) out: Option<PathBuf>,
     /// No progress on standard error
     #[arg(long, short, help_heading = "Output")]
     pub(super) quiet: bool,
@@ -306,7 +309,13 @@ impl Parts {
             cores: way.cores,
             pings: !way.no_pings,
         };
-        let output = Output { json: output.json, quiet: output.quiet, thresholds: output.thresholds };
+        let output = Output {
+            json: output.json,
+            folder: output.out,
+            arguments: Vec::new(),
+            quiet: output.quiet,
+            thresholds: output.thresholds,
+        };
         let Self { task, visits, seed, scenario, .. } = self;
         Ok(Job { server, fleet, output, task, visits, seed, scenario })
     }

@@ -63,6 +63,13 @@ const DURATION: Duration = Duration::from_secs(5);
 impl SearchArgs {
     /// Searches, prints, and says how it went.
     pub fn execute(self) -> Result<Exit, Failure> {
+        if self.common.output.out.is_some() {
+            return Err(Failure::usage(
+                "a search has many runs, a folder has room for one",
+                "--out",
+                "use --json for the search, and --out when you repeat the run that it ends with",
+            ));
+        }
         let json = self.common.output.json.clone();
         let quiet = json.as_deref() == Some(Path::new("-"));
         let found = self.search(|line| {
