@@ -75,6 +75,7 @@ scenarios! {
     input_one_byte_at_a_time: |t: &Tally| t.heard > 0;
     large_messages_both_ways: |t: &Tally| t.heard > 0 && t.metrics.bytes_received_total > 1 << 20;
     silent_clients_time_out: |t: &Tally| t.closed(CloseReason::PingTimeout) > 0 && t.metrics.pings_sent_total > 0;
+    pings_meet: |t: &Tally| t.metrics.pings_sent_total > 0;
     a_server_that_was_away_ends_nobody: |t: &Tally| t.heard > 0 && t.metrics.absences_total > 0;
     requests_that_land_anywhere: |t: &Tally| t.heard > 0 && t.metrics.adopted_total > 0;
     requests_in_a_rough_world: |t: &Tally| t.heard > 0 && t.metrics.adopted_total > 0;

@@ -60,6 +60,19 @@ fn line_108_silence_is_filled_with_pings() {
 }
 
 #[test]
+fn a_ping_is_answered_when_ours_would_be_due_soon() {
+    at_any_time(|start| {
+        let mut session = open_at(start);
+        assert!(!session.answers_ping(start.after(74), &TIMING) && session.answers_ping(start.after(75), &TIMING));
+        session.handle_sent(start.after(75));
+        assert!(!session.answers_ping(start.after(149), &TIMING) && session.answers_ping(start.after(150), &TIMING));
+        assert!(!session.answers_ping(start.after(900), &Timing { keep_alive_ticks: 0, ..TIMING }), "long polling");
+        session.begin_close(start.after(150), 10);
+        assert!(!session.answers_ping(start.after(151), &TIMING));
+    });
+}
+
+#[test]
 fn line_109_a_client_that_pinged_and_fell_silent() {
     at_any_time(|start| {
         let mut session = open_at(start);

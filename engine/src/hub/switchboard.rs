@@ -130,6 +130,10 @@ impl Shared {
 pub struct Switchboard {
     pub(crate) shard: u8,
     pub(crate) now_us: u64,
+    /// The pings of this turn: written once, owed by all.
+    pub(crate) pings: ByVariation<Option<Extent>>,
+    /// There are some.
+    pub(crate) has_pinged: bool,
     pub(crate) shared: Arc<Shared>,
     pub(crate) limits: Rc<Limits>,
     pub(crate) hosts: Rc<[Arc<dyn Host>]>,
@@ -262,6 +266,8 @@ impl Switchboard {
         Some(Self {
             shard,
             now_us: 0,
+            pings: ByVariation::default(),
+            has_pinged: false,
             hosts: shared.hubs.iter().map(|hub| hub.host.clone()).collect(),
             endpoints: shared.endpoints.iter().cloned().collect(),
             counters: shared.counters[shard as usize].clone(),

@@ -658,7 +658,8 @@ impl Switchboard {
 
     fn take_message(&mut self, slot: Slot, partial: &mut Partial, message: &Message<'_>, raw: &[u8]) {
         match message {
-            Message::Ping | Message::Unknown { .. } | Message::Ack { .. } | Message::Sequence { .. } => {}
+            Message::Ping => self.answer_ping(slot),
+            Message::Unknown { .. } | Message::Ack { .. } | Message::Sequence { .. } => {}
             Message::Close { .. } => {
                 self.farewell(slot, CloseReason::Normal, Some((None, false)), CloseCode::NORMAL);
             }

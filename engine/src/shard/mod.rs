@@ -142,6 +142,7 @@ impl<I: Io> Shard<I> {
         }
         self.board.shared.sleepers.awake(self.board.shard);
         self.board.now_us = self.io.now_us();
+        self.board.forget_pings();
 
         let completions = std::mem::take(&mut self.completions);
         self.land(&completions);

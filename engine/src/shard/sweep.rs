@@ -41,8 +41,6 @@ const LENT_QUIET_TICKS: u16 = 100;
 pub(super) struct Sweeper {
     next_us: u64,
     step: usize,
-    /// The pings of this step: written once, owed by all.
-    pings: ByVariation<Option<Extent>>,
     /// What the clients in each tenth of the table were owed when it was last swept.
     owed_bytes: [u64; STEPS],
     /// Log bytes written, and when, at the last moment that was not quiet.
@@ -53,14 +51,7 @@ pub(super) struct Sweeper {
 
 impl Sweeper {
     pub(super) fn new(now_us: u64) -> Self {
-        Self {
-            next_us: now_us + STEP_US,
-            step: 0,
-            pings: ByVariation::default(),
-            owed_bytes: [0; STEPS],
-            log_mark: (0, now_us),
-            mercy_until_us: 0,
-        }
+        Self { next_us: now_us + STEP_US, step: 0, owed_bytes: [0; STEPS], log_mark: (0, now_us), mercy_until_us: 0 }
     }
 
     /// When the next step is due.
@@ -87,7 +78,6 @@ impl<I: Io> Shard<I> {
         }
         // After a long turn one step makes up for all that were missed: it is only later, not less.
         self.sweeper.next_us = self.board.now_us + STEP_US;
-        self.sweeper.pings = ByVariation::default();
         let step = self.sweeper.step;
         self.sweeper.step = (step + 1) % STEPS;
         for slot in self.step_slots(step) {
@@ -181,7 +171,7 @@ impl<I: Io> Shard<I> {
         };
         match hot.session.poll_timeout(tick, &timing) {
             None => {}
-            Some(Timeout::SendPing) => self.ping(slot, tick),
+            Some(Timeout::SendPing) => self.board.ping(slot, tick),
             Some(_) if self.board.now_us < self.sweeper.mercy_until_us => {}
             Some(Timeout::HandshakeTimeout) if hot.state == State::Http => self.board.http_timeout(slot),
             Some(Timeout::HandshakeTimeout) if hot.state == State::Echo => {
@@ -210,25 +200,6 @@ impl<I: Io> Shard<I> {
             self.sweeper.log_mark = (written, now_us);
             self.board.give_log_back();
         }
-    }
-
-    /// Everybody due in this step owes the same few bytes.
-    fn ping(&mut self, slot: Slot, tick: Tick) {
-        let hot = self.board.slots.hot_mut(slot);
-        hot.session.handle_sent(tick);
-        let variation = hot.variation;
-        if !outbox::is_clear(hot) || slot.is_session() && !self.board.has_socket(slot) {
-            // What it is owed will tell it that we live.
-            return;
-        }
-        if self.sweeper.pings[variation].is_none() {
-            self.sweeper.pings[variation] = self.board.write_ping(variation);
-        }
-        let Some(run) = self.sweeper.pings[variation] else { return };
-        self.board.catch_up(slot);
-        self.board.owe_unnumbered(slot, &[run]);
-        self.board.counters.pings_sent_total.add(1);
-        self.board.counters.private_messages_total.add(1);
     }
 
     // -- draining -------------------------------------------------------------------------------------------------
@@ -297,6 +268,46 @@ impl<I: Io> Shard<I> {
 }
 
 impl Switchboard {
+    /// The client has said that it lives. Soon we would have to say the same: then now, while its socket is in the
+    /// processor's cache and its machine awake, and with the acknowledgement that TCP owes it.
+    pub(crate) fn answer_ping(&mut self, slot: Slot) {
+        let tick = self.tick();
+        let hot = self.slots.hot(slot);
+        let polls = slot.is_session() && hot.variation.transport() == Transport::LongPolling;
+        let answers = hot.session.answers_ping(tick, &self.timings[hot.endpoint as usize]);
+        if hot.state == State::Open && answers && !polls {
+            self.ping(slot, tick);
+        }
+    }
+
+    /// Everybody who is pinged in this turn owes the same few bytes.
+    fn ping(&mut self, slot: Slot, tick: Tick) {
+        let hot = self.slots.hot_mut(slot);
+        hot.session.handle_sent(tick);
+        let variation = hot.variation;
+        // What a late client is owed will tell it that we live. What leaves in this turn may be no hub message: a pong.
+        let is_late = !outbox::is_clear(hot) && hot.flags.has(Flags::POLL_OUT_ARMED);
+        if is_late || slot.is_session() && !self.has_socket(slot) {
+            return;
+        }
+        if self.pings[variation].is_none() {
+            self.pings[variation] = self.write_ping(variation);
+            self.has_pinged = true;
+        }
+        let Some(run) = self.pings[variation] else { return };
+        self.catch_up(slot);
+        self.owe_unnumbered(slot, &[run]);
+        self.counters.pings_sent_total.add(1);
+        self.counters.private_messages_total.add(1);
+    }
+
+    /// The next turn writes its own: nobody holds those of the last one.
+    pub(crate) fn forget_pings(&mut self) {
+        if std::mem::take(&mut self.has_pinged) {
+            self.pings = ByVariation::default();
+        }
+    }
+
     /// A ping in the private log, framed.
     fn write_ping(&mut self, variation: Variation) -> Option<Extent> {
         self.write_private(variation, &Outgoing::Ping).ok().map(|runs| runs[0])

@@ -367,6 +367,25 @@ pub(crate) fn a_server_that_was_away_ends_nobody(seed: u64) -> Tally {
     house.finish()
 }
 
+/// A client says that it lives when we would soon have to say the same: both at once, and once.
+pub(crate) fn pings_meet(seed: u64) -> Tally {
+    let mut plan = Plan::calm(seed).shards(1 + (seed % 3) as usize);
+    plan.endpoint.keep_alive_ms = 2_000;
+    let clients = u64::from(plan.clients);
+    let mut house = House::new(plan);
+    house.settle();
+    let pings = |house: &House| house.handle.metrics().total().pings_sent_total;
+    for (pause_us, expected) in
+        [(500_000, 0), (900_000, clients), (0, clients), (600_000, clients), (900_000, 2 * clients)]
+    {
+        house.pass(pause_us);
+        house.everybody_lives();
+        house.settle();
+        assert_eq!(pings(&house), expected);
+    }
+    house.finish()
+}
+
 pub(crate) fn handshakes_that_never_come(seed: u64) -> Tally {
     let mut plan = Plan::rough(seed).also(2, Act::ArriveMute).also(1, Act::Pause(300)).also(1, Act::Arrive);
     plan.endpoint.handshake_timeout_ms = 1_000;

@@ -178,6 +178,13 @@ impl Session {
         self.armed |= is_ping && self.phase == Phase::Open;
     }
 
+    /// Whether a Ping of the client should be answered by one of ours: half the keep-alive interval has passed since
+    /// we sent something. Ours would be due soon, and two that meet cost both sides one wake instead of two.
+    pub fn answers_ping(&self, now: Tick, timing: &Timing) -> bool {
+        let interval_ticks = timing.keep_alive_ticks.min(INTERVAL_TICKS_MAX);
+        self.phase == Phase::Open && interval_ticks != 0 && now.since(self.sent) >= interval_ticks.div_ceil(2)
+    }
+
     /// Bytes have been handed to the transport.
     pub fn handle_sent(&mut self, now: Tick) {
         self.sent = now;
