@@ -13,8 +13,10 @@
 mod batch;
 mod fan;
 mod peer;
+mod receivers;
 mod ring;
 mod server;
 
 pub use fan::Mode;
+pub use receivers::{Received, ReceiversOptions, receive};
 pub use server::{Floor, FloorCounts, FloorOptions, Stopper};
