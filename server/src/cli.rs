@@ -111,7 +111,7 @@ Examples:
   fanfare serve --hub quotes --jwks-file keys.json --audience https://push.example --issuer https://id.example
 
 Signals: TERM tells every client to reconnect elsewhere, sends what is owed, then exits with 0. A second TERM, or INT,
-stops at once and exits with 130. HUP reads files with keys and certificates again.")]
+stops at once and exits with 130. HUP has keys and certificates read again.")]
 pub(crate) struct ServeArgs {
     /// Address for clients, as IP:PORT; may be repeated, up to 8 times, those with TLS included [default: 0.0.0.0:8888,
     /// or none with --tls-listen]

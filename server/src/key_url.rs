@@ -174,7 +174,7 @@ impl Fetcher {
         let (ask, asked) = sync_channel(1);
         let came = Arc::new(Mutex::new(None));
         let asking = Asking { url: url.clone(), counts: Arc::clone(&counts), asked, came: Arc::clone(&came) };
-        thread::Builder::new().name("keys".to_owned()).spawn(move || asking.run()).map_err(|error| {
+        thread::Builder::new().name("key-url".to_owned()).spawn(move || asking.run()).map_err(|error| {
             Failure::new(Code::Control, "cannot start the thread that asks for keys").fact("why", error.to_string())
         })?;
         Ok(Fetcher { url, counts, timing: Timing::new(period, Instant::now()), ask, came, text })
