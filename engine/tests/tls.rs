@@ -452,6 +452,25 @@ fn records_that_do_not_decrypt_end_their_connection_only() {
 }
 
 #[test]
+fn a_record_that_does_not_end_ends_its_connection() {
+    let identity = Identity::new(&["localhost"]);
+    let engine = engine(1, &identity, Limits { message_timeout_ms: 1_000, ..Limits::default() });
+    let mut other = Client::over(secure(tls_address(&engine), &identity));
+    // On a hub connection that never pings, so that no other deadline is its end.
+    let mut client = Client::over(secure(tls_address(&engine), &identity));
+    client.stream.sock.write_all(b"\x17\x03\x03\x40\x00and no more").unwrap();
+    let timed_out = || engine.metrics().total().closed_total[fanfare_engine::CloseReason::MessageTimeout as usize];
+    for _ in 0..200 {
+        // Whoever ends his records may go on for as long as he likes.
+        other.call("Echo", "x");
+        assert_eq!(other.next(), "{\"type\":3,\"invocationId\":\"c\",\"result\":\"x\"}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    wait_until("its end", || timed_out() == 1);
+    assert!(is_at_its_end(&mut client.stream.sock));
+}
+
+#[test]
 fn the_goodbye_of_tls_comes_before_the_end_of_the_socket() {
     let identity = Identity::new(&["localhost"]);
     let mut engine = engine(1, &identity, Limits::default());

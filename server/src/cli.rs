@@ -575,7 +575,9 @@ fn explain(error: &clap::Error) -> Failure {
             Failure::new(Code::Missing, format!("`{argument}` needs a value"))
         }
         ErrorKind::InvalidValue | ErrorKind::ValueValidation | ErrorKind::TooManyValues => {
-            Failure::new(Code::BadValue, format!("bad value for `{argument}`")).fact("given", given.unwrap_or_default())
+            let failure = Failure::new(Code::BadValue, format!("bad value for `{argument}`"));
+            // Some write a password into a URL, or a key behind its question mark.
+            if argument.starts_with("--jwks-url") { failure } else { failure.fact("given", given.unwrap_or_default()) }
         }
         ErrorKind::MissingRequiredArgument => Failure::new(Code::Missing, format!("missing: {argument}")),
         ErrorKind::ArgumentConflict => {

@@ -32,12 +32,14 @@ pub(crate) struct FileWatch {
     done: Vec<Option<Stamp>>,
     /// What was there at the last look.
     last: Vec<Option<Stamp>>,
+    /// Reading failed, perhaps for a reason that passes.
+    is_to_be_read_again: bool,
 }
 
 impl FileWatch {
     /// To be made before the files are read first: what changes in between is seen.
     pub(crate) fn new(paths: Vec<PathBuf>) -> Self {
-        let mut watch = FileWatch { paths, done: Vec::new(), last: Vec::new() };
+        let mut watch = FileWatch { paths, done: Vec::new(), last: Vec::new(), is_to_be_read_again: false };
         watch.mark();
         watch
     }
@@ -48,9 +50,10 @@ impl FileWatch {
         let now = self.stamps();
         let settled = now == self.last;
         self.last = now;
-        if !settled || self.done == self.last {
+        if !settled || self.done == self.last && !self.is_to_be_read_again {
             return false;
         }
+        self.is_to_be_read_again = false;
         self.done.clone_from(&self.last);
         true
     }
@@ -59,6 +62,11 @@ impl FileWatch {
     pub(crate) fn mark(&mut self) {
         self.last = self.stamps();
         self.done.clone_from(&self.last);
+    }
+
+    /// What was read could not be used: the next look says that there is something to be read.
+    pub(crate) fn read_again(&mut self) {
+        self.is_to_be_read_again = true;
     }
 
     fn stamps(&self) -> Vec<Option<Stamp>> {

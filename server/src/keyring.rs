@@ -145,6 +145,8 @@ pub(crate) struct Watched {
     files: KeyFiles,
     fetcher: Option<Fetcher>,
     seen: FileWatch,
+    /// Why they could not be read last time, if so: said once, as long as it is the same.
+    complaint: Option<String>,
 }
 
 impl Watched {
@@ -157,7 +159,7 @@ impl Watched {
         // Before they are read: what changes in between is seen.
         let seen = FileWatch::new(files.paths().cloned().collect());
         let fetcher = settings.url.clone().map(|(url, period)| Fetcher::start(url, period)).transpose()?;
-        let watched = Watched { files, fetcher, seen };
+        let watched = Watched { files, fetcher, seen, complaint: None };
         let keyring = watched.keyring()?;
         Ok((watched, keyring))
     }
@@ -177,12 +179,26 @@ impl Watched {
         let fetcher = self.fetcher.as_mut()?;
         fetcher.ask_if_due(missed, asked);
         let came = fetcher.look()?;
-        Some(came.and_then(|()| self.keyring()))
+        match came {
+            Ok(()) => self.take_over(),
+            Err(failure) => Some(Err(failure)),
+        }
     }
 
-    /// What came of a change, once.
+    /// What came of a change, once. What cannot be used is read again and again: the reason may pass.
     fn look(&mut self) -> Option<Result<Keyring, Failure>> {
-        self.seen.look().then(|| self.keyring())
+        if self.seen.look() { self.take_over() } else { None }
+    }
+
+    fn take_over(&mut self) -> Option<Result<Keyring, Failure>> {
+        let read = self.keyring();
+        let complaint = read.as_ref().err().map(ToString::to_string);
+        if complaint.is_some() {
+            self.seen.read_again();
+        }
+        let is_known = complaint.is_some() && complaint == self.complaint;
+        self.complaint = complaint;
+        (!is_known).then_some(read)
     }
 
     /// What the files hold now: whoever asks says that they are complete.
@@ -289,12 +305,14 @@ mod tests {
         let path = folder.write("key", SECRET);
         let files = files(vec![path.clone()], None);
         let seen = FileWatch::new(files.paths().cloned().collect());
-        let mut watched = Watched { files, fetcher: None, seen };
+        let mut watched = Watched { files, fetcher: None, seen, complaint: None };
         assert!(watched.look().is_none(), "nothing has changed");
         folder.write("key", "too short");
         assert!(watched.look().is_none(), "it may still be being written");
         assert!(watched.look().is_some_and(|read| read.is_err()), "now it is read");
         assert!(watched.look().is_none() && watched.look().is_none(), "one complaint for one change");
+        assert!(watched.seen.look(), "and it is read again and again, in case the reason passes");
+        watched.seen.read_again();
         fs::remove_file(&path).expect("the file");
         assert!(watched.look().is_none());
         assert!(watched.look().is_some_and(|read| read.is_err()), "a file that has gone is a change");

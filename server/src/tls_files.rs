@@ -120,6 +120,7 @@ pub(crate) struct Watched {
 /// again whether they have changed or not; that is seen within a period.
 pub(crate) async fn watch(files: TlsFiles, watched: Watched, asked: Arc<AtomicBool>) {
     let Watched { mut seen, certificates, reloads } = watched;
+    let mut complaint = None;
     loop {
         rt::sleep(LOOK_PERIOD).await;
         if asked.swap(false, Ordering::Relaxed) {
@@ -129,13 +130,20 @@ pub(crate) async fn watch(files: TlsFiles, watched: Watched, asked: Arc<AtomicBo
         }
         match files.reload(&certificates) {
             Ok(()) => {
+                complaint = None;
                 reloads.taken.fetch_add(1, Ordering::Relaxed);
                 log(&format!("tls   {}, read again", summary(&files, &certificates)));
                 warn_if_ending(&certificates);
             }
+            // The reason may pass: they are read again and again, and it is said once.
             Err(failure) => {
-                reloads.kept.fetch_add(1, Ordering::Relaxed);
-                log(&kept(&failure).to_string());
+                seen.read_again();
+                let text = failure.to_string();
+                if complaint.as_ref() != Some(&text) {
+                    reloads.kept.fetch_add(1, Ordering::Relaxed);
+                    log(&kept(&failure).to_string());
+                    complaint = Some(text);
+                }
             }
         }
     }

@@ -166,12 +166,17 @@ fn a_provider_that_is_not_trusted_or_has_no_keys_lets_no_server_start() {
 #[test]
 fn flags_about_the_url_are_refused_with_a_remedy() {
     for (flags, parts) in [
-        (&["--jwks-url", "http://id.example/keys"][..], &["FF1002", "--jwks-url", "https://HOST"][..]),
+        (
+            &["--jwks-url", "https://me:hidden@id.example/keys"][..],
+            &["FF1002", "--jwks-url", "a user has no place"][..],
+        ),
+        (&["--jwks-url", "http://id.example/keys"], &["FF1002", "--jwks-url", "https://HOST"]),
         (&["--jwks-url", "https://id.example/keys", "--jwks-refresh", "1s"], &["FF1002", "--jwks-refresh", "30s"]),
         (&["--jwks-url", "https://id.example/keys"], &["FF1004", "--audience"]),
         (&["--jwks-refresh", "1m", "--audience", "x"], &["--jwks-url"]),
     ] {
         let (code, said) = Fanfare::start(&[&["serve", "--hub", "a"], flags].concat()).code();
+        assert!(!said.contains("hidden"), "{said}");
         assert!(code == 2 && parts.iter().all(|part| said.contains(part)), "{said}");
     }
 }

@@ -17,7 +17,9 @@ mod streams;
 pub use streams::TlsStreams;
 
 use crate::event::TlsFailure;
+use crate::io::Generation;
 use crate::limits::{TLS_INBOUND_BYTES_MAX, TLS_RECORD_BYTES_MAX, TLS_REST_BYTES_MAX};
+use fanfare_protocol::hub::session::Tick;
 use rustls::server::{ServerConfig, UnbufferedServerConnection};
 use rustls::unbuffered::{ConnectionState, EncodeError, EncryptError, UnbufferedStatus};
 use rustls::{AlertDescription, HandshakeKind};
@@ -63,8 +65,10 @@ pub struct TlsStream {
     sealed: u32,
     /// Our close_notify is behind everything in `rest`, or gone.
     said_goodbye: bool,
-    /// On the list of handshakes that wait for their turn.
-    listed: bool,
+    /// On the list of handshakes that wait for their turn, as the connection of this generation.
+    listed: Option<Generation>,
+    /// Since when a record has been coming, as far as anybody has looked.
+    unfinished_since: Option<Tick>,
 }
 
 impl fmt::Debug for TlsStream {
@@ -101,7 +105,17 @@ impl TlsStream {
     /// Before the first byte.
     pub fn new(config: Arc<ServerConfig>) -> Self {
         let (inbound, rest) = (Vec::new(), Vec::new());
-        Self { config, stage: Stage::Fresh, inbound, rest, rest_at: 0, sealed: 0, said_goodbye: false, listed: false }
+        Self {
+            config,
+            stage: Stage::Fresh,
+            inbound,
+            rest,
+            rest_at: 0,
+            sealed: 0,
+            said_goodbye: false,
+            listed: None,
+            unfinished_since: None,
+        }
     }
 
     /// Whether not a byte has come.
@@ -134,6 +148,17 @@ impl TlsStream {
         matches!(self.stage, Stage::Open(_)) && !self.said_goodbye
     }
 
+    /// Since when the record has been coming that is not whole yet. To be asked now and then: that is how its beginning is
+    /// noticed. Whoever is not read from is not to blame, and begins anew.
+    pub fn unfinished_since(&mut self, now: Tick, is_read: bool) -> Option<Tick> {
+        self.unfinished_since = match self.unfinished_since {
+            _ if self.inbound.is_empty() => None,
+            Some(since) if is_read => Some(since),
+            _ => Some(now),
+        };
+        self.unfinished_since
+    }
+
     /// Keeps bytes for later. `false`: there are too many.
     #[must_use]
     fn keep(&mut self, bytes: &[u8]) -> bool {
@@ -152,6 +177,7 @@ impl TlsStream {
         let was_open = matches!(self.stage, Stage::Open(_));
         let (Stage::Handshake(session) | Stage::Open(session)) = &mut self.stage else { return Read::default() };
         let mut kept = std::mem::take(&mut self.inbound);
+        let bytes_before = kept.len();
         let mut read = Read::default();
         if kept.is_empty() {
             let used = process(session, bytes, &mut self.rest, plain, &mut read);
@@ -160,6 +186,10 @@ impl TlsStream {
             kept.extend_from_slice(bytes);
             let used = process(session, &mut kept, &mut self.rest, plain, &mut read);
             kept.drain(..used);
+        }
+        if was_open && kept.len() < bytes_before + bytes.len() {
+            // A whole record has come: what is left belongs to another one.
+            self.unfinished_since = None;
         }
         // An idle stream owns no buffer.
         self.inbound = if kept.is_empty() { Vec::new() } else { kept };

@@ -130,8 +130,8 @@ impl Shared {
 pub struct Switchboard {
     pub(crate) shard: u8,
     pub(crate) now_us: u64,
-    /// The pings of this turn: written once, owed by all.
-    pub(crate) pings: ByVariation<Option<Extent>>,
+    /// The pings of this turn: written once, owed by all. `Some(None)`: there was no room for one.
+    pub(crate) pings: ByVariation<Option<Option<Extent>>>,
     /// There are some.
     pub(crate) has_pinged: bool,
     pub(crate) shared: Arc<Shared>,

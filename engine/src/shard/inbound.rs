@@ -786,7 +786,9 @@ impl Switchboard {
 
     /// Reads from a connection again, if nothing else speaks against it.
     pub(crate) fn unpause(&mut self, slot: Slot) {
-        let paused = self.slots.hot(slot).flags.has(Flags::PAUSED);
+        let hot = self.slots.hot(slot);
+        // One that moves is read by the other shard.
+        let paused = hot.flags.has(Flags::PAUSED) && hot.state != State::Moving;
         if !paused || self.is_held_back(slot) || self.want_unread(slot) {
             return;
         }

@@ -82,6 +82,9 @@ impl<I: Io> Shard<I> {
         if let Some(peer) = peer {
             self.board.peers.insert(slot, peer);
         }
+        if self.board.tls_input_is_over(slot) {
+            return self.board.hang_up(slot, CloseReason::Overload);
+        }
         if let Some(LostPost { to, body, asker }) = post {
             self.board.take_post(slot, PostTo::Connection(to), &body, asker);
         }

@@ -136,6 +136,14 @@ impl<I: Io> Shard<I> {
             let limit_ms = self.board.limits.message_timeout_ms;
             return self.board.give_up_message(slot, limit_ms);
         }
+        let limit_ms = self.board.limits.message_timeout_ms;
+        if limit_ms > 0
+            && !is_merciful
+            && !slot.is_session()
+            && self.board.is_record_stuck(slot, ticks_from_ms(limit_ms))
+        {
+            return self.board.hang_up(slot, CloseReason::MessageTimeout);
+        }
         self.sweep_session(slot, tick);
     }
 
@@ -283,18 +291,20 @@ impl Switchboard {
     /// Everybody who is pinged in this turn owes the same few bytes.
     fn ping(&mut self, slot: Slot, tick: Tick) {
         let hot = self.slots.hot_mut(slot);
-        hot.session.handle_sent(tick);
         let variation = hot.variation;
         // What a late client is owed will tell it that we live. What leaves in this turn may be no hub message: a pong.
         let is_late = !outbox::is_clear(hot) && hot.flags.has(Flags::POLL_OUT_ARMED);
         if is_late || slot.is_session() && !self.has_socket(slot) {
+            self.slots.hot_mut(slot).session.handle_sent(tick);
             return;
         }
         if self.pings[variation].is_none() {
-            self.pings[variation] = self.write_ping(variation);
+            self.pings[variation] = Some(self.write_ping(variation));
             self.has_pinged = true;
         }
-        let Some(run) = self.pings[variation] else { return };
+        // Without room in the log it is due again at the next look.
+        let Some(Some(run)) = self.pings[variation] else { return };
+        self.slots.hot_mut(slot).session.handle_sent(tick);
         self.catch_up(slot);
         self.owe_unnumbered(slot, &[run]);
         self.counters.pings_sent_total.add(1);

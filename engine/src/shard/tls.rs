@@ -29,7 +29,7 @@ impl Switchboard {
             return self.handle_stranger(slot, bytes);
         }
         if stream.is_handshaking() && !self.tls.may_step() {
-            if !self.tls.keep(slot, bytes) || self.tls_input_is_over() {
+            if !self.tls.keep(slot, bytes) || self.tls_input_is_over(slot) {
                 return self.hang_up(slot, CloseReason::Overload);
             }
             return self.tls.wait(slot, generation);
@@ -37,9 +37,18 @@ impl Switchboard {
         self.read_records(slot, bytes);
     }
 
-    /// Whether unfinished records of all clients weigh more than they may: as much as unfinished messages.
-    fn tls_input_is_over(&self) -> bool {
-        self.tls.inbound_bytes() > self.limits.partial_bytes_max
+    /// Whether unfinished records of all clients weigh more than they may, as much as unfinished messages, and this client
+    /// has one: whoever has none would be closed in vain.
+    pub(crate) fn tls_input_is_over(&self, slot: Slot) -> bool {
+        self.tls.inbound_bytes() > self.limits.partial_bytes_max && self.tls.inbound_bytes_of(slot) > 0
+    }
+
+    /// Whether a record is under way for longer than a message may be.
+    pub(crate) fn is_record_stuck(&mut self, slot: Slot, limit_ticks: u16) -> bool {
+        let tick = self.tick();
+        let is_read = !self.slots.hot(slot).flags.has(Flags::PAUSED);
+        let Some(stream) = self.tls.get_mut(slot) else { return false };
+        stream.unfinished_since(tick, is_read).is_some_and(|since| tick.since(since) >= limit_ticks)
     }
 
     /// A socket was accepted by a TLS listener. It goes at once where too many are shaking hands: a handshake costs more
@@ -88,7 +97,7 @@ impl Switchboard {
         match read.failure {
             Some(failure) => self.handle_tls_failure(slot, failure),
             None if read.ended => self.handle_end(slot),
-            None if self.tls_input_is_over() => self.hang_up(slot, CloseReason::Overload),
+            None if self.tls_input_is_over(slot) => self.hang_up(slot, CloseReason::Overload),
             None => {}
         }
     }

@@ -80,6 +80,11 @@ impl TlsStreams {
         self.change(slot, TlsStream::fail);
     }
 
+    /// Heap bytes of what one socket has sent and has not been understood.
+    pub fn inbound_bytes_of(&self, slot: Slot) -> usize {
+        self.get(slot).map_or(0, |stream| stream.inbound.capacity())
+    }
+
     /// Whether the socket speaks TLS.
     #[inline]
     pub fn has(&self, slot: Slot) -> bool {
@@ -179,18 +184,22 @@ impl TlsStreams {
         if self.steps_left == 0 {
             return None;
         }
-        let (slot, generation) = self.waiting.pop_front()?;
-        if let Some(stream) = self.get_mut(slot) {
-            stream.listed = false;
-            self.steps_left -= 1;
+        loop {
+            let (slot, generation) = self.waiting.pop_front()?;
+            // The connection may have gone, and its slot have another tenant.
+            let stream = self.get_mut(slot).filter(|stream| stream.listed == Some(generation));
+            if let Some(stream) = stream {
+                stream.listed = None;
+                self.steps_left -= 1;
+                return Some((slot, generation));
+            }
         }
-        Some((slot, generation))
     }
 
     /// Puts a handshake on the list of those that wait.
     pub fn wait(&mut self, slot: Slot, generation: Generation) {
         if let Some(stream) = self.get_mut(slot)
-            && !std::mem::replace(&mut stream.listed, true)
+            && stream.listed.replace(generation).is_none()
         {
             self.waiting.push_back((slot, generation));
         }
