@@ -83,11 +83,24 @@ impl<I: Io> Shard<I> {
         for slot in self.step_slots(step) {
             self.sweep_slot(slot);
         }
+        self.end_stuck_records(step);
         self.give_quiet_log_back();
         self.sweeper.owed_bytes[step] = self.board.owed_bytes(self.step_slots(step));
         let owed_bytes = self.sweeper.owed_bytes.iter().sum();
         self.board.counters.outbox_bytes.set(owed_bytes);
         self.board.keep_total(owed_bytes);
+    }
+
+    /// Ends sockets whose TLS record does not end. A pass of its own: most of the time nobody has one under way.
+    fn end_stuck_records(&mut self, step: usize) {
+        if self.board.tls.inbound_bytes() == 0 || self.board.now_us < self.sweeper.mercy_until_us {
+            return;
+        }
+        for slot in self.step_slots(step) {
+            if self.board.is_record_stuck(slot) {
+                self.board.hang_up(slot, CloseReason::MessageTimeout);
+            }
+        }
     }
 
     /// The slots of one step.
@@ -135,14 +148,6 @@ impl<I: Io> Shard<I> {
         if !is_merciful && self.is_stuck(slot, tick) {
             let limit_ms = self.board.limits.message_timeout_ms;
             return self.board.give_up_message(slot, limit_ms);
-        }
-        let limit_ms = self.board.limits.message_timeout_ms;
-        if limit_ms > 0
-            && !is_merciful
-            && !slot.is_session()
-            && self.board.is_record_stuck(slot, ticks_from_ms(limit_ms))
-        {
-            return self.board.hang_up(slot, CloseReason::MessageTimeout);
         }
         self.sweep_session(slot, tick);
     }

@@ -13,6 +13,7 @@ use crate::limits::{TLS_LATE_RECORD_BYTES_MAX, TLS_RECORD_BYTES_MAX, TLS_SEALED_
 use crate::shard::Shard;
 use crate::shard::outbound::Flight;
 use fanfare_protocol::error::CloseCode;
+use fanfare_protocol::hub::session::ticks_from_ms;
 
 impl Switchboard {
     /// Bytes have come on a socket that speaks TLS, or should.
@@ -44,11 +45,12 @@ impl Switchboard {
     }
 
     /// Whether a record is under way for longer than a message may be.
-    pub(crate) fn is_record_stuck(&mut self, slot: Slot, limit_ticks: u16) -> bool {
-        let tick = self.tick();
+    pub(crate) fn is_record_stuck(&mut self, slot: Slot) -> bool {
+        let (tick, limit_ms) = (self.tick(), self.limits.message_timeout_ms);
         let is_read = !self.slots.hot(slot).flags.has(Flags::PAUSED);
         let Some(stream) = self.tls.get_mut(slot) else { return false };
-        stream.unfinished_since(tick, is_read).is_some_and(|since| tick.since(since) >= limit_ticks)
+        let since = stream.unfinished_since(tick, is_read);
+        limit_ms > 0 && since.is_some_and(|since| tick.since(since) >= ticks_from_ms(limit_ms))
     }
 
     /// A socket was accepted by a TLS listener. It goes at once where too many are shaking hands: a handshake costs more
