@@ -223,8 +223,8 @@ impl Io for Door {
         uncounted(|| self.0.listen(address))
     }
 
-    fn accept(&mut self) {
-        uncounted(|| self.0.accept());
+    fn accept(&mut self) -> u8 {
+        uncounted(|| self.0.accept())
     }
 
     fn cancel_accept(&mut self) {

@@ -261,8 +261,8 @@ pub trait Io {
     /// `LISTENERS_MAX` (8) times.
     fn listen(&mut self, address: SocketAddr) -> std::io::Result<SocketAddr>;
 
-    /// Arms multishot accept on every listener that is not armed.
-    fn accept(&mut self);
+    /// Arms multishot accept on every listener that is not armed, and says on how many.
+    fn accept(&mut self) -> u8;
 
     /// Cancels the armed accepts; `AcceptEnded` follows for each.
     fn cancel_accept(&mut self);

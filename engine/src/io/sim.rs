@@ -681,10 +681,8 @@ impl Io for Sim {
         Ok(bound)
     }
 
-    fn accept(&mut self) {
-        for listener in &mut self.listeners {
-            listener.armed = true;
-        }
+    fn accept(&mut self) -> u8 {
+        self.listeners.iter_mut().map(|listener| u8::from(!std::mem::replace(&mut listener.armed, true))).sum()
     }
 
     fn cancel_accept(&mut self) {

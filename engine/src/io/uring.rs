@@ -475,14 +475,17 @@ impl Io for Uring {
         Ok(bound)
     }
 
-    fn accept(&mut self) {
+    fn accept(&mut self) -> u8 {
+        let mut armed = 0;
         for index in 0..self.books.listeners.len() {
             let listener = &mut self.books.listeners[index];
             if !std::mem::replace(&mut listener.armed, true) {
                 let entry = request::accept(listener.socket.as_raw_fd(), index as u32);
                 self.stage_one(entry);
+                armed += 1;
             }
         }
+        armed
     }
 
     fn cancel_accept(&mut self) {

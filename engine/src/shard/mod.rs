@@ -70,7 +70,9 @@ pub(crate) struct Shard<I: Io> {
     in_burst: bool,
     sweeper: Sweeper,
     phase: Phase,
-    accept_armed: bool,
+    /// Listeners that are armed, of so many.
+    accepts_armed: u8,
+    listeners: u8,
     accept_at_us: Option<u64>,
     /// Bytes encrypted in this flush.
     sealed_bytes: usize,
@@ -99,7 +101,7 @@ impl<I: Io> Shard<I> {
     ) -> Option<Self> {
         let mut board = Switchboard::new(number, shared, slots, links.senders)?;
         board.now_us = io.now_us();
-        io.accept();
+        let listeners = io.accept();
         Some(Self {
             sweeper: Sweeper::new(board.now_us),
             io,
@@ -116,7 +118,8 @@ impl<I: Io> Shard<I> {
             reading_since_us: 0,
             in_burst: false,
             phase: Phase::Running,
-            accept_armed: true,
+            accepts_armed: listeners,
+            listeners,
             accept_at_us: None,
             sealed_bytes: 0,
             lent: 0,
@@ -275,7 +278,7 @@ impl<I: Io> Shard<I> {
     }
 
     fn accept_ended(&mut self, errno: Errno) {
-        self.accept_armed = false;
+        self.accepts_armed = self.accepts_armed.saturating_sub(1);
         if self.phase != Phase::Stopping && errno != Errno(libc::ECANCELED) {
             self.accept_at_us = Some(self.board.now_us + ACCEPT_PAUSE_US);
         }
@@ -285,8 +288,7 @@ impl<I: Io> Shard<I> {
         if self.accept_at_us.is_some_and(|at| at <= self.board.now_us) {
             self.accept_at_us = None;
             if self.phase != Phase::Stopping {
-                self.accept_armed = true;
-                self.io.accept();
+                self.accepts_armed += self.io.accept();
             }
         }
     }
@@ -415,7 +417,7 @@ impl<I: Io> Shard<I> {
         }
         self.board.slots.vacate(slot);
         self.board.counters.sockets_open.sub(1);
-        if !self.accept_armed && self.phase != Phase::Stopping && self.accept_at_us.is_none() {
+        if self.accepts_armed < self.listeners && self.phase != Phase::Stopping && self.accept_at_us.is_none() {
             self.accept_at_us = Some(self.board.now_us);
         }
     }
@@ -447,7 +449,7 @@ impl<I: Io> Shard<I> {
         self.phase == Phase::Stopping
             && self.board.counters.sockets_open.get() == 0
             && self.flights.outstanding() == 0
-            && !self.accept_armed
+            && self.accepts_armed == 0
     }
 
     fn publish_counters(&mut self) {

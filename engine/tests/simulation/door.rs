@@ -81,8 +81,8 @@ impl Io for Door {
         self.sim.listen(address)
     }
 
-    fn accept(&mut self) {
-        self.sim.accept();
+    fn accept(&mut self) -> u8 {
+        self.sim.accept()
     }
 
     fn cancel_accept(&mut self) {

@@ -118,7 +118,9 @@ impl Echo {
                 self.sim.poll(slot, client.generation);
                 assert!(self.clients.insert(slot, client).is_none(), "slot handed out twice");
             }
-            Completion::AcceptEnded { .. } => self.sim.accept(),
+            Completion::AcceptEnded { .. } => {
+                self.sim.accept();
+            }
             Completion::Readable { slot, generation, armed } => {
                 let forget = self.bug == Bug::ForgetsRearm;
                 let Some(client) = self.current(slot, generation) else { return };
