@@ -3,39 +3,15 @@
 mod support;
 
 use std::fs;
-use std::path::PathBuf;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use support::{Answer, Fanfare, SOON, Server, Signal, exchange, get};
+use support::{Answer, Fanfare, Folder, SOON, Server, Signal, exchange, get};
 
 const SECRET: &str = "the secret of these tests is long enough";
 const OTHER_SECRET: &str = "another secret of these tests, as long as it";
 const AUDIENCE: &str = "https://push.example";
-
-/// A folder with key files that goes with the test.
-struct Folder(PathBuf);
-
-impl Folder {
-    fn new(name: &str) -> Folder {
-        let path = std::env::temp_dir().join(format!("fanfare-tokens-{}-{name}", std::process::id()));
-        fs::create_dir_all(&path).expect("a folder");
-        Folder(path)
-    }
-
-    fn write(&self, name: &str, text: &str) -> String {
-        let path = self.0.join(name);
-        fs::write(&path, text).expect("a file");
-        path.to_string_lossy().into_owned()
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
-}
 
 /// A set with one secret in it.
 fn set(secret: &str) -> String {

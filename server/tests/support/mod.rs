@@ -1,8 +1,10 @@
 //! The real binary as a child process, with a bound on every wait.
 #![allow(dead_code, reason = "each test file uses its part")]
 
+use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread;
@@ -13,6 +15,30 @@ use rustix::process::{Pid, kill_process};
 
 /// Longest wait for anything that should happen at once; generous, because the machine may be busy.
 pub(crate) const SOON: Duration = Duration::from_secs(20);
+
+/// A folder with files that goes with the test.
+pub(crate) struct Folder(pub(crate) PathBuf);
+
+impl Folder {
+    pub(crate) fn new(name: &str) -> Folder {
+        let name = format!("fanfare-{}-{}-{name}", env!("CARGO_CRATE_NAME"), std::process::id());
+        let path = std::env::temp_dir().join(name);
+        fs::create_dir_all(&path).expect("a folder");
+        Folder(path)
+    }
+
+    pub(crate) fn write(&self, name: &str, text: &str) -> String {
+        let path = self.0.join(name);
+        fs::write(&path, text).expect("a file");
+        path.to_string_lossy().into_owned()
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
 
 /// A running `fanfare` with its output collected line by line. Killed when dropped.
 pub(crate) struct Fanfare {
