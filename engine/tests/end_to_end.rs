@@ -318,6 +318,23 @@ fn ask(address: SocketAddr, request: &str) -> String {
     answer
 }
 
+/// As with ASP.NET Core's routes.
+#[test]
+fn a_slash_behind_a_path_changes_nothing() {
+    let engine = engine(1);
+    let address = engine.local_addrs()[0];
+    for request in ["POST /hub/negotiate", "POST /hub//negotiate", "POST /hub/negotiate/"] {
+        assert!(ask(address, request).starts_with("HTTP/1.1 200 "), "{request}");
+    }
+    for request in ["GET /hub", "GET /hub/", "GET /hub/?x=1"] {
+        let answer = ask(address, request);
+        assert!(answer.starts_with("HTTP/1.1 400 ") && answer.contains("Connection ID required"), "{request}: {answer}");
+    }
+    for request in ["GET /", "GET //", "GET /hub//", "GET /hubs/"] {
+        assert!(ask(address, request).starts_with("HTTP/1.1 404 "), "{request}");
+    }
+}
+
 #[test]
 fn an_answer_on_the_spot_lets_the_next_invocation_run() {
     let engine = engine(1);

@@ -115,7 +115,8 @@ impl Switchboard {
     /// Answers the request whose head is complete. `raw` are the bytes of the head.
     pub(crate) fn respond(&mut self, slot: Slot, head: &RequestHead<'_>, raw: &[u8]) -> Response {
         let endpoints = self.endpoints.clone();
-        let path = head.path();
+        // ASP.NET Core's routes take a slash at their end as well, and service clients send one (spec azure-service 2.2).
+        let path = head.path().strip_suffix('/').filter(|path| !path.is_empty()).unwrap_or(head.path());
         if let Some(index) = endpoints.iter().position(|endpoint| endpoint.path == path) {
             self.slots.hot_mut(slot).endpoint = index as u16;
             return match &endpoints[index].service {

@@ -8,7 +8,7 @@ use crate::buf::{Extent, SegmentId};
 use crate::conn::endpoint::{Endpoint, EndpointOptions, Service};
 use crate::conn::expiries::Expiries;
 use crate::conn::outbox;
-use crate::conn::slots::{ColdFlags, Flags, Slots, State};
+use crate::conn::slots::{Flags, Slots, State};
 use crate::conn::tls::{TlsSetup, TlsStreams};
 use crate::conn::wire::{ByVariation, Variation};
 use crate::event::{CloseReason, SharedCounters};
@@ -17,21 +17,20 @@ use crate::hub::asker::Asker;
 use crate::hub::asks::{Asked, Asks};
 use crate::hub::bursts::Bursts;
 use crate::hub::compressor::Compressor;
-use crate::hub::context::Context;
 use crate::hub::directory::{ConnRef, Directory};
 use crate::hub::fanout::Fans;
-use crate::hub::host::{Answer, CLOSED_WITH_ERROR, Host, unknown_method_text};
+use crate::hub::host::{Answer, Host, unknown_method_text};
 use crate::hub::http::HttpHandler;
 use crate::hub::interest::Interest;
 use crate::hub::later::{Continuation, Timer};
 use crate::hub::long_poll::{HeldPolls, Polling};
-use crate::hub::note::{NameKind, Note};
+use crate::hub::note::Note;
 use crate::hub::outgoing::{Measured, Outgoing};
 use crate::hub::parcels::{LostPost, Parcels};
 use crate::hub::pending::Pending;
 use crate::hub::post::PostTo;
 use crate::hub::publisher::Mailbox;
-use crate::hub::registry::{Change, GroupError, GroupId, HubId, Registry};
+use crate::hub::registry::{HubId, Registry};
 use crate::hub::resume::UNNUMBERED;
 use crate::hub::route::Leg;
 use crate::hub::shedding::{Shedding, Targets};
@@ -46,13 +45,10 @@ use crate::io::Slot;
 use crate::limits::Limits;
 use crossbeam_utils::CachePadded;
 use fanfare_protocol::cursor::Sink;
-use fanfare_protocol::error::CloseCode;
 use fanfare_protocol::hub::Format;
 use fanfare_protocol::hub::error::PayloadError;
-use fanfare_protocol::hub::session::{Tick, Timing, ticks_from_ms};
-use fanfare_protocol::negotiate::Transport;
+use fanfare_protocol::hub::session::{Tick, Timing};
 use fanfare_protocol::ws::deflate::inflater::Inflater;
-use fanfare_protocol::ws::encode;
 use std::collections::{BinaryHeap, HashMap, HashSet};
 use std::net::IpAddr;
 use std::rc::Rc;
@@ -625,291 +621,6 @@ impl Switchboard {
                 self.drop_slow(slot);
             }
         }
-    }
-
-    // -- coming and going -----------------------------------------------------------------------------------------
-
-    /// The hub handshake is done and answered: the connection becomes a member and its host is told.
-    pub(crate) fn admit(&mut self, slot: Slot) {
-        let tick = self.tick();
-        let hot = self.slots.hot_mut(slot);
-        let variation = hot.variation;
-        hot.session.handle_handshake_done(variation.format(), tick);
-        hot.state = State::Open;
-        hot.flags.set(Flags::MEMBER);
-        self.end_handshake(slot);
-        let hot = self.slots.hot_mut(slot);
-        hot.fan_stamp = self.fans.stamp();
-        let hub = self.hub_of(self.slots.hot(slot).endpoint);
-        let position = self.registry.add_member(hub, slot, variation);
-        self.slots.hot_mut(slot).member_position = position;
-        self.shared.interest.member(self.shard, hub.0, variation, 1);
-        self.counters.connections_open.add(1);
-        self.counters.opened_total.add(1);
-        let user = self.slots.cold(slot).user;
-        if user != 0 && !self.join_user(slot, user) {
-            // To let it in as nobody in particular would give it another's rights, or none.
-            let text = "Connection closed: the server has no room for another user (limits.groups_max, limits.name_bytes_max).";
-            return self.farewell(slot, CloseReason::Overload, Some((Some(text), true)), CloseCode::NORMAL);
-        }
-        let host = self.hosts[hub.0 as usize].clone();
-        let outcome = host.connected(&mut Context::connecting(self, slot));
-        if let Err(error) = outcome {
-            let detailed = self.options(slot).is_some_and(|options| options.detailed_errors);
-            let text = error.close_text(detailed);
-            self.farewell(slot, CloseReason::ConnectRefused, Some((Some(&text), false)), CloseCode::NORMAL);
-        }
-    }
-
-    /// Until it is admitted, a connection's user id is kept with the requests; from then on it names a group.
-    fn join_user(&mut self, slot: Slot, handle: u32) -> bool {
-        self.slots.cold_mut(slot).user = 0;
-        let Some(id) = self.requests.remove(handle) else { return false };
-        let Ok(id) = std::str::from_utf8(&id) else { return false };
-        if self.join_named(slot, NameKind::User, id).is_err() {
-            return false;
-        }
-        let hub = self.hub_of(self.slots.hot(slot).endpoint);
-        let group = self.registry.find(hub, NameKind::User, id);
-        self.slots.cold_mut(slot).user = group.map_or(0, |group| group.0);
-        true
-    }
-
-    /// The user id of a member.
-    pub(crate) fn user(&self, slot: Slot) -> Option<&str> {
-        let cold = self.slots.cold(slot);
-        if cold.user == 0 || !self.is_member(slot) {
-            return None;
-        }
-        self.registry.group(GroupId(cold.user)).map(|group| group.name())
-    }
-
-    pub(crate) fn join_named(&mut self, slot: Slot, kind: NameKind, name: &str) -> Result<(), GroupError> {
-        if !self.is_member(slot) {
-            return Ok(());
-        }
-        self.catch_up(slot);
-        let hub = self.hub_of(self.slots.hot(slot).endpoint);
-        let hot = self.slots.hot_mut(slot);
-        let change = self.registry.join(slot, &mut hot.groups, hot.variation, (hub, kind, name))?;
-        if let Change::First(_) = change {
-            let hash = self.registry.name_hash(hub, kind, name);
-            self.shared.interest.name(self.shard, hash, 1);
-            self.counters.groups.set(self.registry.group_count() as u64);
-        }
-        Ok(())
-    }
-
-    pub(crate) fn leave_group(&mut self, slot: Slot, name: &str) {
-        if !self.is_member(slot) {
-            return;
-        }
-        self.catch_up(slot);
-        let hub = self.hub_of(self.slots.hot(slot).endpoint);
-        let Some(group) = self.registry.find(hub, NameKind::Group, name) else { return };
-        let hot = self.slots.hot_mut(slot);
-        let change = self.registry.leave(&mut hot.groups, hot.variation, group);
-        self.after_leaving(group, change);
-    }
-
-    fn after_leaving(&mut self, group: GroupId, change: Change) {
-        if let Change::Last { name_hash } = change {
-            self.fans.forget_group(group);
-            self.shared.interest.name(self.shard, name_hash, -1);
-            self.counters.groups.set(self.registry.group_count() as u64);
-        }
-    }
-
-    /// Takes a member out of everything and tells its host. The id of a session that still has something to say stays
-    /// its own: the next poll asks for it.
-    fn depart(&mut self, slot: Slot, reason: CloseReason, forget: bool) {
-        self.end_handshake(slot);
-        if forget {
-            self.forget_identity(slot);
-        }
-        if !self.slots.hot_mut(slot).flags.take(Flags::MEMBER) {
-            return;
-        }
-        // It named a group. Who is no member has it name an entry of `requests`, by now somebody else's.
-        self.slots.cold_mut(slot).user = 0;
-        let (endpoint, position, variation) = {
-            let hot = self.slots.hot(slot);
-            (hot.endpoint, hot.member_position, hot.variation)
-        };
-        let hub = self.hub_of(endpoint);
-        if let Some(moved) = self.registry.remove_member(hub, position, variation) {
-            self.slots.hot_mut(moved).member_position = position;
-        }
-        self.shared.interest.member(self.shard, hub.0, variation, -1);
-        loop {
-            let hot = self.slots.hot_mut(slot);
-            let Some(last) = self.registry.memberships(hot.groups).last().map(|m| m.group) else { break };
-            let Some(change) = self.registry.leave_last(&mut hot.groups, variation) else { break };
-            self.after_leaving(last, change);
-        }
-        self.counters.connections_open.sub(1);
-        self.take_drained_work(slot);
-        self.cancel_streams(slot);
-        self.drop_all_uploads(slot);
-        self.forget_asks(slot);
-        let host = self.hosts[hub.0 as usize].clone();
-        host.disconnected(&mut Context::new(self, slot), reason);
-    }
-
-    /// Its hub handshake is awaited no longer: it has come, or will not.
-    fn end_handshake(&mut self, slot: Slot) {
-        if self.slots.cold_mut(slot).flags.take(ColdFlags::PENDING) {
-            self.counters.handshakes_pending.sub(1);
-        }
-    }
-
-    fn forget_identity(&mut self, slot: Slot) {
-        let reference = self.reference(slot);
-        let cold = *self.slots.cold(slot);
-        let id = cold.id;
-        if self.slots.cold_mut(slot).flags.take(ColdFlags::CLAIMED) {
-            self.claimed -= 1;
-            self.tickets.remove(&slot);
-            let now_s = self.now_s();
-            // A longer life than the token's leaves nothing to remember.
-            let negotiated = cold.flags.has(ColdFlags::NEGOTIATED);
-            let token_good = negotiated && now_s.saturating_sub(cold.connected_at_s) <= self.limits.negotiate_ttl_s;
-            if token_good {
-                let until_s = now_s + self.limits.negotiate_ttl_s + 1;
-                let forgotten = self.shared.directory.spend(&id, reference, now_s, until_s);
-                self.counters.spent_forgotten_total.add(u64::from(forgotten));
-            } else {
-                self.shared.directory.release(&id, reference);
-            }
-        }
-        if !self.is_member(slot) {
-            // Never admitted: the user id is still with the requests.
-            let user = std::mem::take(&mut self.slots.cold_mut(slot).user);
-            self.requests.remove(user);
-        }
-    }
-
-    /// Ends a connection in order: the hub's close message if `close` says so (error text, may reconnect), the
-    /// WebSocket's close frame, and the time a peer has to answer it.
-    pub(crate) fn farewell(
-        &mut self,
-        slot: Slot,
-        reason: CloseReason,
-        close: Option<(Option<&str>, bool)>,
-        code: CloseCode,
-    ) {
-        let state = self.slots.hot(slot).state;
-        if matches!(state, State::Farewell | State::Closing | State::Free) {
-            return;
-        }
-        if let (State::Open, Some((error, allow_reconnect))) = (state, close) {
-            let _ = self.tell(slot, &Outgoing::Close { error, allow_reconnect });
-        }
-        let transport = self.slots.hot(slot).variation.transport();
-        let is_upgraded =
-            matches!(state, State::Open | State::Handshake | State::Echo | State::Carrying) && !slot.is_session();
-        if is_upgraded && transport == Transport::WebSockets {
-            let mut frame = Vec::new();
-            encode::write_close(&mut frame, Some(code), "");
-            let _ = self.tell_bytes(slot, &frame);
-        }
-        self.catch_up(slot);
-        if slot.is_session() {
-            self.retire_session(slot);
-        } else {
-            let tick = self.tick();
-            let limit = ticks_from_ms(self.limits.close_timeout_ms);
-            let hot = self.slots.hot_mut(slot);
-            hot.state = State::Farewell;
-            hot.session.begin_close(tick, limit);
-            hot.flags.clear(Flags::PAUSED);
-            // HTTP has no goodbye to wait for: its last byte is the end.
-            if !is_upgraded || transport != Transport::WebSockets {
-                hot.flags.set(Flags::CLOSE_WHEN_SENT);
-            }
-            // What waits to be read, and the peer's goodbye, is still to come: it is read and thrown away.
-            self.want_read(slot);
-            self.want_unread(slot);
-            self.make_dirty(slot);
-        }
-        self.answer_posts(self.reference(slot), 200);
-        self.slots.cold_mut(slot).close_reason = reason as u8;
-        self.depart(slot, reason, !slot.is_session());
-    }
-
-    /// Ends a connection whose input makes no sense any more (RFC 6455 7.1.7, HTTP errors): says why, ends our
-    /// direction, and throws away what still comes until the peer's end. Closing at once would make the kernel answer
-    /// unread bytes with a reset, which can overtake our last words.
-    pub(crate) fn fail(&mut self, slot: Slot, reason: CloseReason, code: CloseCode) {
-        self.farewell(slot, reason, None, code);
-        if self.slots.hot(slot).state == State::Farewell {
-            self.slots.hot_mut(slot).flags.set(Flags::CLOSE_WHEN_SENT);
-            self.slots.cold_mut(slot).flags.set(ColdFlags::HALF_CLOSE);
-        }
-    }
-
-    /// Ends a connection now: whatever it is owed is lost.
-    pub(crate) fn hang_up(&mut self, slot: Slot, reason: CloseReason) {
-        let state = self.slots.hot(slot).state;
-        if matches!(state, State::Closing | State::Free) {
-            return;
-        }
-        // A farewell that ends as planned keeps its own reason.
-        let reason = match CloseReason::from_u8(self.slots.cold(slot).close_reason) {
-            Some(planned) if state == State::Farewell => planned,
-            _ => reason,
-        };
-        self.depart(slot, reason, true);
-        self.answer_posts(self.reference(slot), 404);
-        if slot.is_session() {
-            self.leave_session(slot, reason);
-        } else {
-            self.forget_waiting(slot);
-            self.posting.remove(&slot);
-            self.lost_posts.remove(&slot);
-            self.lose_carrier(slot, reason);
-            self.forget_tls(slot, reason);
-        }
-        let request = std::mem::take(&mut self.slots.cold_mut(slot).request);
-        self.requests.remove(request);
-        let (hot, runs) = self.slots.outbox(slot);
-        let lost: u64 = outbox::iter(hot, runs).map(|run| u64::from(run.count)).sum();
-        match reason {
-            CloseReason::SlowClient => self.counters.dropped_slow_total.add(lost),
-            _ => self.counters.dropped_closed_total.add(lost),
-        }
-        outbox::clear(hot, runs, &mut self.holdings);
-        self.peers.remove(&slot);
-        self.tickets.remove(&slot);
-        self.uplinks.forget(slot);
-        let (hot, partials) = self.slots.input(slot);
-        partials.drop_handle(&mut hot.partial);
-        if hot.flags.take(Flags::SLOW) {
-            self.counters.slow_connections.sub(1);
-        }
-        hot.state = State::Closing;
-        self.counters.closed_total[reason as usize].add(1);
-        self.closing.push(slot);
-    }
-
-    /// The slow policy: the client is closed.
-    pub(crate) fn drop_slow(&mut self, slot: Slot) {
-        if matches!(self.slots.hot(slot).state, State::Closing | State::Free) {
-            return;
-        }
-        self.slots.cold_mut(slot).close_reason = CloseReason::SlowClient as u8;
-        self.hang_up(slot, CloseReason::SlowClient);
-    }
-
-    /// A protocol error of an open hub connection (spec 6.8).
-    pub(crate) fn offend(&mut self, slot: Slot, reason: CloseReason, detail: &str) {
-        let detailed = self.options(slot).is_some_and(|options| options.detailed_errors);
-        let text = if detailed && !detail.is_empty() {
-            format!("{CLOSED_WITH_ERROR} InvalidDataException: {detail}")
-        } else {
-            CLOSED_WITH_ERROR.to_owned()
-        };
-        self.farewell(slot, reason, Some((Some(&text), true)), CloseCode::NORMAL);
     }
 
     // -- answers --------------------------------------------------------------------------------------------------

@@ -5,8 +5,10 @@ mod deflated;
 mod inbound;
 mod introductions;
 mod mail;
+mod messages;
 mod moving;
 mod outbound;
+mod requests;
 mod sweep;
 mod tls;
 
