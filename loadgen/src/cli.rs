@@ -149,7 +149,8 @@ pub struct UserArgs {
     /// Users there are [default: half as many as connections]
     #[arg(long, value_name = "N", help_heading = "Users")]
     users: Option<u32>,
-    /// A connection names its user in its URL, as KEY=u17. `fanfare dev` takes that; a server with tokens does not
+    /// A connection names its user in its URL, as KEY=u17. `fanfare dev` takes that; a server with tokens does not. With
+    /// a connection string each connection has a token of its own instead
     #[arg(long, value_name = "KEY", default_value = "user", help_heading = "Users")]
     user_query: String,
 }

@@ -66,6 +66,13 @@ impl State {
     }
 }
 
+impl State {
+    /// Whether what comes is read: there is a socket, and it is not being closed.
+    pub fn reads(self) -> bool {
+        !matches!(self, Self::Empty | Self::Renewing | Self::Closing)
+    }
+}
+
 impl Role {
     /// Whether it belongs to the fleet.
     pub fn receives(self) -> bool {
@@ -88,6 +95,21 @@ pub enum Role {
     HttpPublisher,
     /// Posts what receivers without a WebSocket have to say. One a worker, and no member of the fleet.
     Poster,
+}
+
+/// Where the receive of a connection is: there is one of it at most.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Reading {
+    /// Nothing has come that was not read.
+    #[default]
+    Idle,
+    /// Something has come, and waits for its turn.
+    Waiting,
+    /// The receive is with the ring.
+    UnderWay,
+    /// The same, and more has come meanwhile.
+    UnderWayAgain,
 }
 
 /// One connection.
@@ -115,13 +137,15 @@ pub struct Conn {
     pub poll_out_armed: bool,
     /// Its end has been counted.
     pub counted: bool,
+    /// Where its receive is.
+    pub reading: Reading,
     /// Class in the fleet; of publishers one behind the last.
     pub class: u8,
     /// A guest that was open before: its attempts to come back, 0 when it is not trying.
     pub attempt: u8,
 }
 
-const _: () = assert!(size_of::<Conn>() == 28);
+const _: () = assert!(size_of::<Conn>() == 32);
 
 /// What a connection keeps only while something is half done.
 #[derive(Debug)]

@@ -29,19 +29,19 @@ impl<D: Dial> Worker<D> {
     /// Reads hub messages, whatever they are wrapped in, and acts on what they mean.
     pub(crate) fn take_stream(&mut self, slot: Slot, bytes: &mut [u8]) {
         let mut events = std::mem::take(&mut self.events);
-        let mut carried = match self.take_mid(slot).map(|mid| *mid) {
-            Some(Mid::Carry(carry)) => carry,
-            _ => self.fresh_carry(slot),
-        };
-        let Conn { role, class, .. } = self.conns[slot.0 as usize];
+        let Conn { role, class, state, mid, .. } = self.conns[slot.0 as usize];
         let voice = usize::from(self.setup.voice_of_class[usize::from(class)]);
-        self.voices[voice].reader.read(&mut carried, bytes, &mut events);
-        if !carried.at_rest() {
-            self.put_mid(slot, Mid::Carry(carried));
+        let between = mid == 0 && state == State::Open && self.transport(slot) == Transport::WebSockets;
+        let taken = if between { self.voices[voice].reader.read_whole_frames(bytes, &mut events) } else { 0 };
+        if taken < bytes.len() {
+            self.read_in_full(slot, voice, &mut bytes[taken..], &mut events);
         }
+        let mut delivered = 0;
         for event in events.drain(..) {
             match event {
-                Event::Delivery(head) if role == Role::Receiver => self.deliver(slot, class, &head),
+                Event::Delivery(head) if role == Role::Receiver => {
+                    delivered += u64::from(self.deliver(slot, class, &head));
+                }
                 Event::Delivery(_) if role == Role::Guest => add(&self.counters().guests, 1),
                 Event::Delivery(_) => add(&self.counters().echoes, 1),
                 Event::Corrupt(head) => {
@@ -53,9 +53,23 @@ impl<D: Dial> Worker<D> {
             }
         }
         self.events = events;
+        add(&self.counters().delivered, delivered);
     }
 
-    fn deliver(&mut self, slot: Slot, class: u8, head: &Head) {
+    /// Reads with all that a connection may carry from one buffer to the next.
+    fn read_in_full(&mut self, slot: Slot, voice: usize, bytes: &mut [u8], events: &mut Vec<Event>) {
+        let mut carried = match self.take_mid(slot).map(|mid| *mid) {
+            Some(Mid::Carry(carry)) => carry,
+            _ => self.fresh_carry(slot),
+        };
+        self.voices[voice].reader.read(&mut carried, bytes, events);
+        if !carried.at_rest() {
+            self.put_mid(slot, Mid::Carry(carried));
+        }
+    }
+
+    /// Books a delivery. Returns whether its receiver has it for the first time.
+    fn deliver(&mut self, slot: Slot, class: u8, head: &Head) -> bool {
         let mut entry = self.ledger.enter(slot.0, head.lane, head.sequence);
         if entry == Entry::Impossible {
             self.learn_published(head.lane);
@@ -63,13 +77,13 @@ impl<D: Dial> Worker<D> {
         }
         match entry {
             Entry::Fresh | Entry::Late => {
-                add(&self.counters().delivered, 1);
                 self.tracks[usize::from(class)].note(head, self.now_ns);
             }
             // The ledger has counted them.
             Entry::Duplicate | Entry::Misrouted => {}
             Entry::Impossible => self.impossible += 1,
         }
+        matches!(entry, Entry::Fresh | Entry::Late)
     }
 
     /// A damaged delivery, with its name if that could be read.

@@ -8,6 +8,7 @@ use crate::client::{Role, State};
 use crate::job::Entry;
 use crate::opening::LOG_FULL;
 use crate::posting::Errand;
+use crate::wire::Own;
 use crate::worker::Worker;
 use fanfare_engine::io::{Dial, Slot};
 use fanfare_protocol::negotiate::Transport;
@@ -18,16 +19,18 @@ impl<D: Dial> Worker<D> {
         self.first + slot.0
     }
 
-    /// What a connection has in its URL that others have not.
-    pub(crate) fn query_of(&self, slot: Slot) -> String {
-        match self.setup.entry() {
-            Entry::User { key } if self.conns[slot.0 as usize].role.receives() => {
-                let shape = self.setup.audience.shape();
-                let user = destinations_of(shape, self.number(slot), self.setup.job.seed)[0];
-                format!("{key}={}", shape.name_of(user))
-            }
-            _ => String::new(),
+    /// What the requests of a connection have that those of others have not: users, where there are some.
+    pub(crate) fn own(&self, slot: Slot) -> Own {
+        let Entry::User { key } = self.setup.entry() else { return Own::default() };
+        let user = self.conns[slot.0 as usize].role.receives().then(|| {
+            let shape = self.setup.audience.shape();
+            shape.name_of(destinations_of(shape, self.number(slot), self.setup.job.seed)[0])
+        });
+        if let Some(tokens) = &self.setup.job.server.tokens {
+            let authorization = Some(format!("Bearer {}", tokens.mint(user.as_deref())));
+            return Own { authorization, ..Own::default() };
         }
+        Own { query: user.map(|user| format!("{key}={user}")).unwrap_or_default(), ..Own::default() }
     }
 
     fn groups_of(&self, slot: Slot) -> Vec<String> {

@@ -1,6 +1,7 @@
 //! A run as it will be done: everything that can be refused has been refused before a socket is opened.
 
 use crate::audience::{Shape, lanes_fit};
+use crate::connection_string::Tokens;
 use crate::failure::{Exit, Failure};
 pub use crate::fleet::Fleet;
 use crate::payload::{self, Size};
@@ -65,6 +66,9 @@ pub struct Server {
     pub negotiate: bool,
     /// Extra headers on negotiate and upgrade.
     pub headers: Vec<(String, String)>,
+    /// With a connection string: what lets clients in. Where connections name users, each has a token of its own;
+    /// otherwise all have the same one among `headers`.
+    pub tokens: Option<Tokens>,
     /// Processes to sample, empty when the server is elsewhere.
     pub pids: Vec<u32>,
 }

@@ -1,6 +1,7 @@
 //! Load generator for SignalR and WebSocket servers: open loop, a ledger for every receiver, every payload verified.
 //!
 //! ```text
+//!  target, connection_string  where the server is, and what lets us in
 //!  cli, scenario -> job  flags and files, checked before a socket is opened
 //!  run, broadcast        the coordinator: stages, samples of both sides, report
 //!    | shared            the board between them: figures, plans, finished tracks
@@ -9,6 +10,7 @@
 //!      subscribing       the part of it that has no WebSocket: events, polls
 //!      negotiating       asking for tokens, also without using them
 //!      posting           what receivers without a WebSocket say, over one socket
+//!    receiving           one receive per connection at a time, as many in a turn as there are buffers
 //!    sending, outgoing   one send per connection at a time; bytes in a log of their own
 //!    publishing          follows the plan: stamp, encode, send
 //!    events, answers     what hub messages are wrapped in when it is not WebSocket frames
@@ -30,6 +32,7 @@ mod broadcast;
 pub mod cli;
 pub mod client;
 mod closing;
+pub mod connection_string;
 mod delivering;
 mod entering;
 pub mod events;
@@ -56,6 +59,7 @@ mod progress;
 mod publishing;
 pub mod quantity;
 pub mod reader;
+mod receiving;
 pub mod report;
 mod run;
 pub mod scenario;

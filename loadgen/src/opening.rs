@@ -1,6 +1,6 @@
 //! From an empty slot to an open connection, and from an open one to its end.
 
-use crate::client::{Mid, Role, State};
+use crate::client::{Mid, Reading, Role, State};
 use crate::job::{Task, Via};
 use crate::latency::Distribution;
 use crate::negotiating::negotiated;
@@ -8,7 +8,7 @@ use crate::phrases::tag;
 use crate::posting::Errand;
 use crate::reader::Other;
 use crate::shared::Stage;
-use crate::wire::Wire;
+use crate::wire::{Own, Wire};
 use crate::worker::{TICK_NS, Worker, after};
 use fanfare_engine::io::{Dial, Errno, Slot};
 use fanfare_protocol::cursor::Progress;
@@ -89,7 +89,7 @@ impl<D: Dial> Worker<D> {
         }
         self.end_phase(slot, |phases| &mut phases.tcp);
         let conn = &mut self.conns[slot.0 as usize];
-        conn.poll_armed = true;
+        (conn.poll_armed, conn.reading) = (true, Reading::Idle);
         self.io.poll(slot, conn.generation);
         if conn.role == Role::HttpPublisher {
             self.put_mid(slot, Mid::Http(Box::default()));
@@ -108,36 +108,26 @@ impl<D: Dial> Worker<D> {
             self.go_in(slot, &token);
         } else if self.setup.job.server.negotiate || self.transport(slot) != Transport::WebSockets {
             self.conns[slot.0 as usize].state = State::Negotiating;
-            self.say_opening(
-                slot,
-                |wire, query| wire.negotiate(query),
-                self.voice(slot).phrases.negotiate,
-                tag::NEGOTIATE,
-            );
+            self.say_opening(slot, |wire, own| wire.negotiate(own), self.voice(slot).phrases.negotiate, tag::NEGOTIATE);
         } else {
             self.conns[slot.0 as usize].state = State::Upgrading;
-            self.say_opening(
-                slot,
-                |wire, query| wire.upgrade(None, query),
-                self.voice(slot).phrases.upgrade,
-                tag::UPGRADE,
-            );
+            self.say_opening(slot, |wire, own| wire.upgrade(None, own), self.voice(slot).phrases.upgrade, tag::UPGRADE);
         }
     }
 
-    /// Says the fleet's phrase, or, to a connection with a query of its own, what `write` makes of it.
+    /// Says the fleet's phrase, or, to a connection with something of its own, what `write` makes of it.
     fn say_opening(
         &mut self,
         slot: Slot,
-        write: impl FnOnce(&Wire, &str) -> Vec<u8>,
+        write: impl FnOnce(&Wire, &Own) -> Vec<u8>,
         phrase: fanfare_engine::buf::Extent,
         tag: fanfare_engine::io::Tag,
     ) {
-        let query = self.query_of(slot);
-        if query.is_empty() {
+        let own = self.own(slot);
+        if own == Own::default() {
             return self.say(slot, phrase, tag);
         }
-        let request = write(&self.voice(slot).wire, &query);
+        let request = write(&self.voice(slot).wire, &own);
         if !self.say_own(slot, &request) {
             self.break_off(slot, LOG_FULL.to_owned());
         }
@@ -155,8 +145,8 @@ impl<D: Dial> Worker<D> {
             return self.subscribe(slot, token);
         }
         self.conns[slot.0 as usize].state = State::Upgrading;
-        let query = self.query_of(slot);
-        let request = self.voice(slot).wire.upgrade(Some(token), &query);
+        let own = self.own(slot);
+        let request = self.voice(slot).wire.upgrade(Some(token), &own);
         if !self.say_own(slot, &request) {
             self.break_off(slot, LOG_FULL.to_owned());
         }

@@ -3,7 +3,7 @@
 use crate::failure::Failure;
 use crate::outgoing::Outgoing;
 use crate::reader::Reader;
-use crate::wire::Wire;
+use crate::wire::{Own, Wire};
 use fanfare_engine::buf::Extent;
 
 /// Shared runs of bytes, in the log once. `None`: this dialect has nothing to say there.
@@ -55,8 +55,8 @@ impl Phrases {
         let mut some = |bytes: Vec<u8>| if bytes.is_empty() { Ok(None) } else { keep(&bytes).map(Some) };
         let (handshake, ping) = (some(wire.handshake())?, some(wire.ping())?);
         Ok(Self {
-            upgrade: keep(&wire.upgrade(None, ""))?,
-            negotiate: keep(&wire.negotiate(""))?,
+            upgrade: keep(&wire.upgrade(None, &Own::default()))?,
+            negotiate: keep(&wire.negotiate(&Own::default()))?,
             handshake,
             ping,
             close: keep(&Wire::close())?,

@@ -5,7 +5,7 @@
 //! has closed it. The server may have to move it from shard to shard for each request: that is its business.
 
 use crate::answers::{Answers, Part};
-use crate::client::State;
+use crate::client::{Reading, State};
 use crate::opening::LOG_FULL;
 use crate::shared::Stage;
 use crate::wire::About;
@@ -112,8 +112,8 @@ impl<D: Dial> Worker<D> {
                 continue;
             }
             let calls = if post.errand == Errand::Enter { self.entry_calls(post.slot) } else { Vec::new() };
-            let query = self.query_of(post.slot);
-            let about = About { token: &self.sessions[post.slot.0 as usize].token, query: &query };
+            let own = self.own(post.slot);
+            let about = About { token: &self.sessions[post.slot.0 as usize].token, own: &own };
             let request = self.voice(post.slot).wire.errand(post.errand, about, &calls);
             if !self.say_own(slot, &request) {
                 self.break_off(post.slot, LOG_FULL.to_owned());
@@ -155,7 +155,7 @@ impl<D: Dial> Worker<D> {
             return self.post_next();
         }
         conn.state = State::Open;
-        conn.poll_armed = true;
+        (conn.poll_armed, conn.reading) = (true, Reading::Idle);
         self.io.poll(slot, conn.generation);
         self.post_next();
     }

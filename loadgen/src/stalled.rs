@@ -8,6 +8,7 @@ use crate::failure::Failure;
 use crate::job::{Job, Stalled};
 use crate::negotiating::negotiated;
 use crate::reader::{Carry, Event, Framing, Other, Reader};
+use crate::wire::Own;
 use crate::worker::Setup;
 use fanfare_protocol::cursor::Progress;
 use fanfare_protocol::http::head::{HeadLimits, parse_response};
@@ -253,7 +254,7 @@ fn read_more(stream: &mut TcpStream, into: &mut Vec<u8>) -> std::io::Result<()> 
 fn open(setup: &Setup, receive_buffer_bytes: Option<usize>) -> std::io::Result<TcpStream> {
     let token = if setup.job.server.negotiate { Some(negotiate(setup)?) } else { None };
     let mut stream = connect(&setup.job, receive_buffer_bytes)?;
-    stream.write_all(&setup.wire().upgrade(token.as_deref(), ""))?;
+    stream.write_all(&setup.wire().upgrade(token.as_deref(), &Own::default()))?;
     let mut answer = Vec::new();
     let head_bytes = loop {
         read_more(&mut stream, &mut answer)?;
@@ -300,7 +301,7 @@ fn shake_hands(setup: &Setup, stream: &mut TcpStream, mut bytes: Vec<u8>) -> std
 
 fn negotiate(setup: &Setup) -> std::io::Result<String> {
     let mut stream = connect(&setup.job, None)?;
-    stream.write_all(&setup.wire().negotiate(""))?;
+    stream.write_all(&setup.wire().negotiate(&Own::default()))?;
     let mut answer = Vec::new();
     loop {
         read_more(&mut stream, &mut answer)?;

@@ -39,15 +39,15 @@ impl<D: Dial> Worker<D> {
         let index = slot.0 as usize;
         self.sessions[index].token = token.into();
         if self.transport(slot) == Transport::ServerSentEvents {
-            let query = self.query_of(slot);
-            let request = self.voice(slot).wire.events(About { token, query: &query });
+            let own = self.own(slot);
+            let request = self.voice(slot).wire.events(About { token, own: &own });
             if !self.say_own(slot, &request) {
                 self.break_off(slot, LOG_FULL.to_owned());
             }
             return;
         }
-        let query = self.query_of(slot);
-        let request = self.voice(slot).wire.poll(About { token, query: &query });
+        let own = self.own(slot);
+        let request = self.voice(slot).wire.poll(About { token, own: &own });
         match self.outgoing.keep(&request) {
             Ok(poll) => self.sessions[index].poll = poll,
             Err(_) => return self.break_off(slot, LOG_FULL.to_owned()),

@@ -52,8 +52,9 @@ impl Wire {
         Self { dialect, url: server.url.clone(), headers: server.headers.clone(), key }
     }
 
-    fn headers(&self) -> Vec<(&str, &str)> {
-        self.headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect()
+    fn headers<'h>(&'h self, own: &'h Own) -> Vec<(&'h str, &'h str)> {
+        let all = self.headers.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        all.chain(own.authorization.as_deref().map(|value| ("Authorization", value))).collect()
     }
 
     /// What is spoken.
@@ -61,30 +62,30 @@ impl Wire {
         self.dialect
     }
 
-    /// The upgrade request; `token` is the connection token when negotiated. `query` is one connection's own, or empty.
-    pub fn upgrade(&self, token: Option<&str>, query: &str) -> Vec<u8> {
+    /// The upgrade request; `token` is the connection token when negotiated.
+    pub fn upgrade(&self, token: Option<&str>, own: &Own) -> Vec<u8> {
         let id = token.map(|id| format!("id={id}")).unwrap_or_default();
-        let target = self.url.request_target(&both(&id, query));
+        let target = self.url.request_target(&both(&id, &own.query));
         let mut out = Vec::new();
-        handshake::write_upgrade_request(&mut out, &target, &self.url.authority, &self.key, &self.headers());
+        handshake::write_upgrade_request(&mut out, &target, &self.url.authority, &self.key, &self.headers(own));
         out
     }
 
     /// `POST .../negotiate` on a connection of its own.
-    pub fn negotiate(&self, query: &str) -> Vec<u8> {
+    pub fn negotiate(&self, own: &Own) -> Vec<u8> {
         let mut headers = vec![("Host", self.url.authority.as_str()), ("X-Requested-With", "XMLHttpRequest")];
-        headers.extend(self.headers());
+        headers.extend(self.headers(own));
         let mut out = Vec::new();
-        request::write(&mut out, "POST", &both_targets(self.url.negotiate_target(), query), &headers, b"");
+        request::write(&mut out, "POST", &both_targets(self.url.negotiate_target(), &own.query), &headers, b"");
         out
     }
 
     /// A request that belongs to the connection of `token`.
     fn of_token(&self, method: &str, about: About<'_>, headers: &[(&str, &str)], body: &[u8]) -> Vec<u8> {
-        let target = self.url.request_target(&both(&format!("id={}", about.token), about.query));
+        let target = self.url.request_target(&both(&format!("id={}", about.token), &about.own.query));
         let mut all = vec![("Host", self.url.authority.as_str())];
         all.extend(headers);
-        all.extend(self.headers());
+        all.extend(self.headers(about.own));
         let mut out = Vec::new();
         request::write(&mut out, method, &target, &all, body);
         out
@@ -191,13 +192,22 @@ impl Wire {
     }
 }
 
-/// What a request of one connection names: its token and its own part of the query, or nothing.
+/// What the requests of one connection have that those of others have not.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Own {
+    /// Its part of the query, for example `user=u7`; or nothing.
+    pub query: String,
+    /// Its `Authorization`, where not all have the same.
+    pub authorization: Option<String>,
+}
+
+/// What a request names that belongs to a connection.
 #[derive(Clone, Copy, Debug)]
 pub struct About<'c> {
     /// The connection token.
     pub token: &'c str,
-    /// For example `user=u7`.
-    pub query: &'c str,
+    /// Whatever else is its own.
+    pub own: &'c Own,
 }
 
 fn both(left: &str, right: &str) -> String {

@@ -1,7 +1,7 @@
 //! One thread, one ring, a part of the fleet: the turn, and what the kernel reports.
 
 use crate::audience::Audience;
-use crate::client::{Conn, Mid, Phases, Role, State};
+use crate::client::{Conn, Mid, Phases, Role};
 use crate::failure::{Exit, Failure};
 use crate::gaps::STANDSTILL_NS;
 use crate::job::{Entry, Fleet, Job, Load, Via};
@@ -13,12 +13,13 @@ use crate::phrases::{Phrases, Voice};
 use crate::posting::Poster;
 use crate::publishing::Publisher;
 use crate::reader::{Event, Reader};
-use crate::shared::{Shared, Stage, add, add_u32};
+use crate::receiving::Receiving;
+use crate::shared::{Shared, Stage, add_u32};
 use crate::subscribing::Session;
 use crate::visiting::Guests;
 use crate::wire::Wire;
 use fanfare_engine::buf::{Logs, RecvPool, Slab};
-use fanfare_engine::io::{Completion, Dial, Errno, IoCounters, Received, Slot, Wait};
+use fanfare_engine::io::{Completion, Dial, IoCounters, Slot, Wait};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -117,8 +118,7 @@ pub struct Worker<D: Dial> {
     pub(crate) last_tick_ns: u64,
     pub(crate) ping_cursor: u32,
     pub(crate) close_cursor: u32,
-    /// Slots whose receive found no buffer.
-    retry: Vec<Slot>,
+    pub(crate) receiving: Receiving,
     pub(crate) events: Vec<Event>,
     /// By slot: answers that must come before it is open.
     pub(crate) entering: HashMap<u32, u32>,
@@ -146,13 +146,6 @@ pub struct WorkerReport {
     pub impossible: u64,
     /// What its ring counted.
     pub io: IoCounters,
-}
-
-/// Receive buffers: enough for one turn, large enough that a burst needs few receives.
-pub(crate) fn pool_for(job: &Job) -> RecvPool {
-    let burst = job.task.load().map_or(0, |load| load.size.most() * load.plan.burst as usize);
-    let bytes = (burst + 512).next_power_of_two().clamp(4 << 10, 64 << 10);
-    RecvPool::new(1024, bytes as u32)
 }
 
 /// Log bytes reserved for each worker: the phrases, tokens, and what a publisher may owe.
@@ -218,7 +211,7 @@ impl<D: Dial> Worker<D> {
             last_tick_ns: 0,
             ping_cursor: 0,
             close_cursor: 0,
-            retry: Vec::new(),
+            receiving: Receiving::default(),
             events: Vec::new(),
             entering: HashMap::new(),
             guests: Guests::new(setup.job.seed, index),
@@ -277,7 +270,7 @@ impl<D: Dial> Worker<D> {
             self.tick();
             let due_ns = self.publish();
             self.visit();
-            self.retry_receives();
+            self.go_on_receiving();
             let wait = self.wait(completions.len(), due_ns.min(self.guests.next_ns()));
             completions.clear();
             self.io.enter(wait, &mut pool, &mut completions).map_err(|error| {
@@ -285,6 +278,7 @@ impl<D: Dial> Worker<D> {
                 Failure::new(Exit::Failed, format!("the ring broke: {error}"), place, "see dmesg; use --workers 1")
             })?;
             self.turned();
+            self.receiving.begin_turn(&pool);
             self.outgoing.retire();
             for &completion in &completions {
                 self.handle(completion, &mut pool);
@@ -362,7 +356,7 @@ impl<D: Dial> Worker<D> {
         // What a window measures is the server's CPU per delivery. A receiver that sleeps between two deliveries makes
         // the server pay for waking it, 1 us and more, and the faster the server the more often: it stays awake.
         let awake = self.stage == Stage::Measured && self.setup.job.stays_awake();
-        if awake || !self.retry.is_empty() {
+        if awake || self.receiving.is_behind() {
             return Wait { want: 0, min_wait_us: 0, deadline_us: now_us };
         }
         let busy = last >= BUSY_COMPLETIONS;
@@ -398,19 +392,16 @@ impl<D: Dial> Worker<D> {
                     return;
                 };
                 conn.poll_armed = armed;
-                if matches!(conn.state, State::Empty | State::Renewing | State::Closing) {
+                if !conn.state.reads() {
                     return;
                 }
                 if !armed {
                     conn.poll_armed = true;
                     self.io.poll(slot, generation);
                 }
-                self.io.recv(slot, generation);
+                self.receive(slot);
             }
-            Completion::Received { slot, generation, received } => {
-                let current = self.conns.get(slot.0 as usize).is_some_and(|conn| conn.generation == generation);
-                self.received(slot, current, received, pool);
-            }
+            Completion::Received { slot, generation, received } => self.received(slot, generation, received, pool),
             Completion::Sent { slot, tag, sent } => self.sent(slot, tag, sent.result),
             Completion::Writable { slot, generation } => self.writable(slot, generation),
             Completion::Connected { slot, generation, result } => {
@@ -431,40 +422,6 @@ impl<D: Dial> Worker<D> {
             | Completion::Adopted { .. }
             | Completion::Accepted { .. }
             | Completion::AcceptEnded { .. } => {}
-        }
-    }
-
-    fn received(&mut self, slot: Slot, current: bool, received: Received, pool: &mut RecvPool) {
-        let conn = &self.conns[slot.0 as usize];
-        let current = current && !matches!(conn.state, State::Empty | State::Renewing | State::Closing);
-        match received {
-            Received::Data { buffer, len, more } => {
-                if current {
-                    let generation = conn.generation;
-                    if more {
-                        self.io.recv(slot, generation);
-                    }
-                    add(&self.setup.shared.counters[self.index as usize].bytes, u64::from(len));
-                    self.heard(slot);
-                    self.take_bytes(slot, pool.slice_mut(buffer, len));
-                }
-                pool.give_back(buffer);
-            }
-            Received::NoBuffers if current => self.retry.push(slot),
-            Received::End if current => self.ended(slot, None),
-            Received::Failed(Errno(errno)) if current => {
-                self.ended(slot, Some(std::io::Error::from_raw_os_error(errno)));
-            }
-            Received::WouldBlock | Received::NoBuffers | Received::End | Received::Failed(_) => {}
-        }
-    }
-
-    fn retry_receives(&mut self) {
-        for slot in std::mem::take(&mut self.retry) {
-            let conn = &self.conns[slot.0 as usize];
-            if !matches!(conn.state, State::Empty | State::Renewing | State::Closing) {
-                self.io.recv(slot, conn.generation);
-            }
         }
     }
 

@@ -223,3 +223,15 @@ fn a_soak_has_a_course_and_a_drift() {
     assert!(soak.last_p99_ratio.is_some_and(|ratio| ratio > 0.0), "{soak:?}");
     assert!(soak.server_private_bytes_per_h.is_some());
 }
+
+/// 400 receivers have something to read at once, and there are 32 buffers of this size: whoever waits for one is not tried
+/// over and over.
+#[test]
+fn receives_are_no_more_than_there_is_to_read() {
+    let hub = Hub::start();
+    let report = run(&hub, "broadcast -n 400 --workers 1 --burst 16 --rate 320/s --messages 320 --warmup 0s");
+    let found = clean(&report);
+    let bursts = 400 * 320 / 16;
+    assert_eq!(found.deliveries, 400 * 320);
+    assert!((bursts..3 * bursts).contains(&report.generator.ring_recvs), "{}", report.generator.ring_recvs);
+}

@@ -39,6 +39,8 @@ pub struct ReceiversOptions {
     pub warmup_messages: u32,
     /// Messages that count.
     pub messages: u32,
+    /// Every byte is looked at once: what no check can do without.
+    pub looks: bool,
 }
 
 /// What it took.
@@ -59,6 +61,7 @@ pub fn receive(options: ReceiversOptions) -> io::Result<Received> {
     fleet.run(options.warmup_messages)?;
     let before = cpu_s();
     fleet.run(options.messages)?;
+    std::hint::black_box(fleet.seen);
     let deliveries = u64::from(options.messages) * u64::from(options.connections);
     Ok(Received { deliveries, cpu_s: cpu_s() - before })
 }
@@ -73,6 +76,8 @@ struct Fleet {
     burst: Vec<u8>,
     /// Bytes that one burst is on one receiver's wire.
     burst_wire_bytes: u64,
+    /// Of every byte that was looked at, so that none can be left out.
+    seen: u64,
 }
 
 impl Fleet {
@@ -89,7 +94,7 @@ impl Fleet {
         let masks_bytes = 4 * u64::from(options.burst);
         let burst_wire_bytes = burst.len() as u64 - masks_bytes;
         let (events, buffer) = (Vec::with_capacity(EVENTS_MAX), vec![0; READ_BYTES]);
-        Ok(Fleet { options, sockets, epoll, events, buffer, burst, burst_wire_bytes })
+        Ok(Fleet { options, sockets, epoll, events, buffer, burst, burst_wire_bytes, seen: 0 })
     }
 
     /// Publishes so many messages at the pace, and receives all of them.
@@ -124,10 +129,20 @@ impl Fleet {
             if n == 0 {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }
+            if self.options.looks {
+                self.seen ^= fold(&self.buffer[..n]);
+            }
             *missing = missing.saturating_sub(n as u64);
         }
         Ok(!self.events.is_empty())
     }
+}
+
+/// All of `bytes` in one number.
+fn fold(bytes: &[u8]) -> u64 {
+    let (words, rest) = bytes.as_chunks::<8>();
+    let seen = words.iter().fold(0, |seen, word| seen ^ u64::from_ne_bytes(*word));
+    rest.iter().fold(seen, |seen, byte| seen ^ u64::from(*byte))
 }
 
 /// A WebSocket, its head read.
@@ -170,7 +185,7 @@ mod tests {
         let target = floor.local_addr();
         let stopper = floor.stopper();
         let served = std::thread::spawn(move || floor.run());
-        for burst in [1, 4] {
+        for (burst, looks) in [(1, false), (4, true)] {
             let options = ReceiversOptions {
                 target,
                 connections: 20,
@@ -179,6 +194,7 @@ mod tests {
                 messages_per_s: 4_000,
                 warmup_messages: 8,
                 messages: 40,
+                looks,
             };
             let received = receive(options).expect("all of it");
             assert!(received.deliveries == 800 && received.cpu_s > 0.0, "{received:?}");

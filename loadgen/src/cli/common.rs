@@ -1,8 +1,9 @@
 //! Flags of every command, and the way from them to a job.
 
+use crate::connection_string::{Entrance, Tokens, is_connection_string};
 use crate::failure::Failure;
 use crate::fleet::{Class, Fleet, Stay, split};
-use crate::job::{Dialect, Job, Output, Server, Task, Visits};
+use crate::job::{Dialect, Entry, Job, Output, Server, Task, Visits};
 use crate::quantity::{parse_duration, parse_rate};
 use crate::target::{SourceAddresses, Url};
 use crate::threshold::Threshold;
@@ -14,7 +15,7 @@ use std::time::Duration;
 /// Flags of every command: the other end, the connections, the output.
 #[derive(Clone, Debug, Args)]
 pub struct CommonArgs {
-    /// Where to connect: ws://HOST:PORT/PATH or http://HOST:PORT/PATH
+    /// Where to connect: ws://HOST:PORT/PATH, http://HOST:PORT/PATH, or a connection string together with --hub
     #[arg(long, value_name = "URL", help_heading = "Target")]
     pub(super) target: String,
     /// What is spoken
@@ -45,6 +46,9 @@ pub struct WayArgs {
     /// Ask POST negotiate for each connection first, instead of going straight to the WebSocket
     #[arg(long, help_heading = "Target")]
     pub(super) negotiate: bool,
+    /// With a connection string: the hub
+    #[arg(long, value_name = "NAME", help_heading = "Target")]
+    pub(super) hub: Option<String>,
     /// Extra header on all requests that open connections, "Name: value"; may be repeated
     #[arg(long = "header", value_name = "HEADER", value_parser = parse_header, help_heading = "Target")]
     pub(super) headers: Vec<(String, String)>,
@@ -280,14 +284,20 @@ pub struct Parts {
 impl Parts {
     /// Resolves the target.
     pub(super) fn into_job(self, way: WayArgs, output: OutputArgs) -> Result<Job, Failure> {
-        let url = Url::parse(&self.target, &self.target_place)?;
+        let names_users = self.task.load().is_some_and(|load| matches!(load.entry, Entry::User { .. }));
+        let door = Door::find(self.target, &self.target_place, way.hub.as_deref())?;
+        let mut headers = way.headers;
+        if let Some(tokens) = door.tokens.as_ref().filter(|_| !names_users) {
+            headers.push(("Authorization".to_owned(), format!("Bearer {}", tokens.mint(None))));
+        }
         let server = Server {
-            address: url.resolve(&self.target_place)?,
-            url,
+            address: door.url.resolve(&self.target_place)?,
+            url: door.url,
             dialect: self.dialect,
             negotiate: way.negotiate,
-            target: self.target,
-            headers: way.headers,
+            target: door.shown,
+            headers,
+            tokens: door.tokens,
             pids: way.server_pids,
         };
         let workers = way.workers.unwrap_or_else(|| Fleet::workers_needed(self.connections, way.cores.len()));
@@ -318,6 +328,29 @@ impl Parts {
         };
         let Self { task, visits, seed, scenario, .. } = self;
         Ok(Job { server, fleet, output, task, visits, seed, scenario })
+    }
+}
+
+/// What a target comes to.
+struct Door {
+    url: Url,
+    tokens: Option<Tokens>,
+    /// For the report: of a connection string the URL that it leads to, without its key.
+    shown: String,
+}
+
+impl Door {
+    fn find(target: String, place: &str, hub: Option<&str>) -> Result<Self, Failure> {
+        if is_connection_string(&target) {
+            let Entrance { url, tokens } = Entrance::parse(&target, hub, place)?;
+            let shown = format!("http://{}{}", url.authority, url.request_target(""));
+            return Ok(Self { url, tokens: Some(tokens), shown });
+        }
+        if hub.is_some() {
+            let cause = "a URL names its hub by its path";
+            return Err(Failure::usage(cause, "--hub", "leave it out, or give a connection string to --target"));
+        }
+        Ok(Self { url: Url::parse(&target, place)?, tokens: None, shown: target })
     }
 }
 

@@ -22,7 +22,7 @@ pub struct RunArgs {
     /// Print one of them, to be changed and run as a file
     #[arg(long, value_name = "NAME", conflicts_with = "scenario")]
     show: Option<String>,
-    /// Where to connect, in place of the scenario's target
+    /// Where to connect, in place of the scenario's target: a URL, or a connection string together with --hub
     #[arg(long, value_name = "URL", help_heading = "Target")]
     target: Option<String>,
     /// Factor on connections, groups and users, and on rates of messages that go to a part of them

@@ -8,6 +8,8 @@ use fanfare_protocol::ws::decoder::{Decoder, Role};
 /// The bytes around the payload.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Template {
+    /// Header of an unmasked WebSocket frame that holds one delivery and nothing else.
+    pub(super) frame_header: Vec<u8>,
     pub(super) prefix: Vec<u8>,
     pub(super) payload_bytes: usize,
     pub(super) suffix: Vec<u8>,

@@ -114,13 +114,39 @@ fn every_damaged_byte_of_a_payload_is_noticed() {
             let second = bytes.len();
             bytes.extend(message(dialect, &damaged));
             bytes.extend(message(dialect, &payload(2, 200)));
-            for cuts in [vec![], vec![second + 60], (1..bytes.len()).collect()] {
+            for cuts in [vec![], vec![second], vec![second + 60], (1..bytes.len()).collect()] {
                 let (mut reader, mut carry) = (reader(dialect, 200), Carry::new(Framing::frames(), false));
                 let events = read_cut(&mut reader, &mut carry, &bytes, &cuts);
                 let named = (at >= HEAD_BYTES).then_some(head(1, 200));
                 let want = [Event::Delivery(head(0, 200)), Event::Corrupt(named), Event::Delivery(head(2, 200))];
                 assert_eq!(events, want, "{dialect} byte {at}");
             }
+        }
+    }
+}
+
+#[test]
+fn whole_frames_need_no_decoder_and_others_are_left_to_it() {
+    for dialect in DIALECTS {
+        let (mut reader, mut carry) = (reader(dialect, 300), Carry::new(Framing::frames(), false));
+        let bytes: Vec<u8> = (1..4).flat_map(|sequence| message(dialect, &payload(sequence, 300))).collect();
+        let mut events = Vec::new();
+        assert_eq!(reader.read_whole_frames(&bytes, &mut events), 0, "nothing is known yet");
+        reader.read(&mut carry, &mut message(dialect, &payload(0, 300)), &mut events);
+        assert_eq!(reader.read_whole_frames(&bytes, &mut events), bytes.len());
+        assert_eq!(events, deliveries(0..4, 300), "{dialect}");
+
+        let one = bytes.len() / 3;
+        let mut ping = Vec::new();
+        write_control(&mut ping, OpCode::Ping, b"");
+        let with_ping = [&bytes[..one], &ping, &bytes[one..]].concat();
+        assert_eq!(reader.read_whole_frames(&with_ping, &mut events), one, "up to what is not a delivery");
+        assert_eq!(reader.read_whole_frames(&bytes[..one - 1], &mut events), 0, "a frame that is not whole");
+        // FIN, the reserved bits, the opcode, MASK and the length: no bit of the header may differ.
+        for bit in 0..32 {
+            let mut other = bytes.clone();
+            other[bit / 8] ^= 1 << (bit % 8);
+            assert_eq!(reader.read_whole_frames(&other, &mut events), 0, "{dialect} bit {bit}");
         }
     }
 }
