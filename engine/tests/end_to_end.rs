@@ -328,7 +328,10 @@ fn a_slash_behind_a_path_changes_nothing() {
     }
     for request in ["GET /hub", "GET /hub/", "GET /hub/?x=1"] {
         let answer = ask(address, request);
-        assert!(answer.starts_with("HTTP/1.1 400 ") && answer.contains("Connection ID required"), "{request}: {answer}");
+        assert!(
+            answer.starts_with("HTTP/1.1 400 ") && answer.contains("Connection ID required"),
+            "{request}: {answer}"
+        );
     }
     for request in ["GET /", "GET //", "GET /hub//", "GET /hubs/"] {
         assert!(ask(address, request).starts_with("HTTP/1.1 404 "), "{request}");

@@ -119,8 +119,8 @@ pub struct Fleet {
     pub workers: u32,
     /// Cores the workers are pinned to, in turn; empty: not pinned.
     pub cores: Vec<usize>,
-    /// Hub Ping every 15 s.
-    pub pings: bool,
+    /// Between two hub Pings of one connection; `None`: none are sent.
+    pub ping_interval: Option<Duration>,
 }
 
 impl Fleet {
@@ -246,7 +246,7 @@ mod tests {
             sources: SourceAddresses::Auto,
             workers,
             cores: Vec::new(),
-            pings: true,
+            ping_interval: None,
         }
     }
 

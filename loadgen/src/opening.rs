@@ -17,9 +17,6 @@ use fanfare_protocol::negotiate::Transport;
 use fanfare_protocol::ws::handshake::check_upgrade_response;
 use std::time::Duration;
 
-/// Hub Pings of one connection are this far apart (spec 6.1).
-const PING_INTERVAL_NS: u64 = 15_000_000_000;
-
 /// How often the connect rate is looked at.
 const DIAL_LOOK: Duration = Duration::from_millis(1);
 
@@ -323,17 +320,21 @@ impl<D: Dial> Worker<D> {
         }
         let passed_ns = self.now_ns - self.last_tick_ns.max(self.dial_started_ns);
         self.last_tick_ns = self.now_ns;
-        if self.fleet().pings && self.stage <= Stage::Measured && !self.is_asking_only() {
-            self.ping_some(passed_ns.min(PING_INTERVAL_NS));
+        if let Some(interval) = self.fleet().ping_interval
+            && self.stage <= Stage::Measured
+            && !self.is_asking_only()
+        {
+            let interval_ns = interval.as_nanos() as u64;
+            self.ping_some(passed_ns.min(interval_ns), interval_ns);
         }
         self.time_out();
         self.time_out_poster();
     }
 
     /// Pings the share of the fleet that belongs to the time passed, so that pings are spread evenly.
-    fn ping_some(&mut self, passed_ns: u64) {
+    fn ping_some(&mut self, passed_ns: u64, interval_ns: u64) {
         let slots = u64::from(self.members());
-        for _ in 0..(slots * passed_ns).div_ceil(PING_INTERVAL_NS) {
+        for _ in 0..(slots * passed_ns).div_ceil(interval_ns) {
             let slot = Slot(self.ping_cursor);
             self.ping_cursor = (self.ping_cursor + 1) % slots as u32;
             // Polls are a sign of life themselves (spec 2.5).

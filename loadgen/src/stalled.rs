@@ -27,9 +27,6 @@ use std::time::{Duration, Instant};
 /// How often the thread looks at them: what is read at a time is a fiftieth of what is read in a second.
 const LOOK: Duration = Duration::from_millis(20);
 
-/// Between two hub Pings (spec 6.1).
-const PING_INTERVAL: Duration = Duration::from_secs(15);
-
 /// The stalled readers of a run.
 #[derive(Debug)]
 pub(crate) struct StalledReaders {
@@ -97,7 +94,7 @@ impl StalledReaders {
                 setup.job.task.load().map_or(0, crate::job::Load::template_bytes),
                 setup.padding.clone(),
             ),
-            ping: if setup.job.fleet.pings { setup.wire().ping() } else { Vec::new() },
+            ping: setup.job.fleet.ping_interval.map(|interval| (interval, setup.wire().ping())),
             bytes_per_look: (stalled.read_bytes_per_s * LOOK.as_secs_f64()).ceil() as usize,
             sockets,
             read: Read::default(),
@@ -144,8 +141,8 @@ impl Drop for StalledReaders {
 /// What the thread works with.
 struct Slow {
     reader: Reader,
-    /// Empty: nobody pings.
-    ping: Vec<u8>,
+    /// How often which bytes; `None`: nobody pings.
+    ping: Option<(Duration, Vec<u8>)>,
     bytes_per_look: usize,
     sockets: Vec<TcpStream>,
     read: Read,
@@ -163,11 +160,13 @@ impl Slow {
             let _ = socket.set_nonblocking(true);
         });
         while !stop.load(Ordering::Acquire) {
-            if !self.ping.is_empty() && pinged.elapsed() >= PING_INTERVAL {
+            if let Some((interval, ping)) = &self.ping
+                && pinged.elapsed() >= *interval
+            {
                 pinged = Instant::now();
                 for socket in &self.sockets {
                     // A server that takes no more from it will end it, which is what is looked for.
-                    let _ = (&mut &*socket).write_all(&self.ping);
+                    let _ = (&mut &*socket).write_all(ping);
                 }
             }
             if !buffer.is_empty() {

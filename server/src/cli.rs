@@ -155,6 +155,12 @@ pub(crate) struct ServeArgs {
     /// Largest hub message a client may send, with framing; 0 = any
     #[arg(long, value_name = "SIZE", default_value = "32KiB", value_parser = units::parse_size_bytes)]
     pub message_size_max: usize,
+    /// Between two pings to a client that hears nothing else; the clients' server time-out should be twice that
+    #[arg(long, value_name = "TIME", default_value = "15s", value_parser = parse_keep_alive)]
+    pub keep_alive: Duration,
+    /// Silence after which a client is given up; at least twice --keep-alive [default: 30s, or twice --keep-alive]
+    #[arg(long, value_name = "TIME", value_parser = parse_client_timeout)]
+    pub client_timeout: Option<Duration>,
     /// Are broadcasts compressed for WebSockets that offer permessage-deflate
     #[arg(long, value_enum, default_value_t = Switch::Off, value_name = "on|off")]
     pub compression: Switch,
@@ -473,6 +479,18 @@ fn parse_outbox_age(text: &str) -> Result<Duration, String> {
     let age = units::parse_duration(text)?;
     let fits = age >= Duration::from_secs(1) && age.as_millis() <= u128::from(TIMEOUT_MS_MAX);
     if fits { Ok(age) } else { Err("accepted: 1s to 50m".to_owned()) }
+}
+
+fn parse_keep_alive(text: &str) -> Result<Duration, String> {
+    let period = units::parse_duration(text)?;
+    let fits = period >= Duration::from_secs(1) && period.as_millis() * 2 <= u128::from(TIMEOUT_MS_MAX);
+    if fits { Ok(period) } else { Err("accepted: 1s to 25m".to_owned()) }
+}
+
+fn parse_client_timeout(text: &str) -> Result<Duration, String> {
+    let timeout = units::parse_duration(text)?;
+    let fits = timeout >= Duration::from_secs(2) && timeout.as_millis() <= u128::from(TIMEOUT_MS_MAX);
+    if fits { Ok(timeout) } else { Err("accepted: 2s to 50m".to_owned()) }
 }
 
 /// The engine counts these in ticks, of which it has so many.

@@ -46,6 +46,8 @@ pub(crate) fn run(args: &DevArgs, started: Instant) -> Result<ExitCode, Failure>
         demo: true,
         limits: Limits::default(),
         message_bytes_max: MESSAGE_BYTES_MAX,
+        keep_alive: Duration::from_secs(15),
+        client_timeout: Duration::from_secs(30),
         compression: false,
         slow_policy: SlowPolicy::default(),
         logs_losses: false,

@@ -117,6 +117,10 @@ pub(crate) struct Settings {
     /// Bytes of a client's message.
     pub(crate) message_bytes_max: usize,
     /// Whether WebSockets that offer permessage-deflate get it.
+    /// Between two pings to a client that hears nothing else.
+    pub(crate) keep_alive: Duration,
+    /// Silence after which a client is given up; at least twice that.
+    pub(crate) client_timeout: Duration,
     pub(crate) compression: bool,
     /// What becomes of clients that are too slow.
     pub(crate) slow_policy: SlowPolicy,
@@ -364,6 +368,9 @@ fn builder(
         transports: settings.transports,
         origins: settings.origins.clone(),
         resumable: settings.resumable,
+        // The flags' parsers have seen to it that times fit.
+        keep_alive_ms: settings.keep_alive.as_millis() as u32,
+        client_timeout_ms: settings.client_timeout.as_millis() as u32,
         compression: settings.compression,
         slow_policy: settings.slow_policy,
         close_on_expiry: settings.tokens.as_ref().is_some_and(|tokens| tokens.close_on_expiry),

@@ -44,6 +44,8 @@ pub(crate) fn run(args: &ServeArgs, started: Instant) -> Result<ExitCode, Failur
         demo: false,
         limits: limits(args),
         message_bytes_max: args.message_size_max,
+        keep_alive: args.keep_alive,
+        client_timeout: client_timeout(args)?,
         compression: args.compression == Switch::On,
         slow_policy: match args.slow_policy {
             SlowArg::Disconnect => SlowPolicy::Disconnect,
@@ -55,6 +57,24 @@ pub(crate) fn run(args: &ServeArgs, started: Instant) -> Result<ExitCode, Failur
         tokens: token_settings(&args.auth, &args.hubs)?,
     };
     life::run(settings, &mut Serve { started }).map(End::exit_code)
+}
+
+/// What silence of a client is too much, if no flag says so: twice the keep-alive, and no less than usual.
+const CLIENT_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// # Errors
+/// A client that pings as seldom as the server does must be able to miss one.
+fn client_timeout(args: &ServeArgs) -> Result<Duration, Failure> {
+    let least = args.keep_alive * 2;
+    let timeout = args.client_timeout.unwrap_or(least.max(CLIENT_TIMEOUT));
+    if timeout >= least {
+        return Ok(timeout);
+    }
+    let seconds = |time: Duration| format!("{} s", time.as_secs_f64());
+    Err(Failure::new(Code::BadValue, "bad value for `--client-timeout <TIME>`")
+        .fact("given", seconds(timeout))
+        .fact("accepted", format!("{} and more: twice --keep-alive", seconds(least)))
+        .fix("raise --client-timeout, or lower --keep-alive"))
 }
 
 /// Port for clients where no address is given.

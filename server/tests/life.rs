@@ -127,6 +127,30 @@ fn help_and_version_go_to_standard_output_with_0() {
 }
 
 #[test]
+fn times_of_silence_are_checked() {
+    for (flags, named) in [
+        (&["--keep-alive", "10ms"][..], "--keep-alive"),
+        (&["--keep-alive", "26m"], "--keep-alive"),
+        (&["--client-timeout", "1s"], "--client-timeout"),
+        (&["--keep-alive", "20s", "--client-timeout", "30s"], "40 s and more"),
+    ] {
+        let (status, said) = Fanfare::start(&[&["serve"], flags].concat()).code();
+        assert_ne!(status, 0, "{said}");
+        assert!(said.contains("FF10") && said.contains(named), "{said}");
+    }
+}
+
+#[test]
+fn a_server_pings_as_often_as_it_is_told() {
+    let server = Server::serve(&["--keep-alive", "1s"]);
+    let mut client = server.spawn("listen", &["--frames"]);
+    client.line("connected");
+    let begun = Instant::now();
+    (0..2).for_each(|_| drop(client.line(r#"{"type":6}"#)));
+    assert!(begun.elapsed() < Duration::from_secs(15), "{:?}", begun.elapsed());
+}
+
+#[test]
 fn a_slow_policy_is_said_at_start_and_its_bounds_are_checked() {
     let flags = ["--slow-policy", "keep-latest", "--outbox-messages-max", "2000", "--outbox-age-max", "2s"];
     let server = Server::serve(&[&flags[..], &["--outbox-total-max", "64MiB"]].concat());

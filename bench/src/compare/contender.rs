@@ -193,7 +193,10 @@ impl Contender {
             }
             _ => "cargo build --release --workspace --bins",
         };
-        Err(format!("{self}: {} is missing ({remedy})", needed.display()))
+        // Pages name it: from the top of the tree, wherever that is.
+        let top = places.peers.ancestors().nth(2).unwrap_or(&places.peers);
+        let shown = needed.strip_prefix(top).unwrap_or(&needed);
+        Err(format!("{self}: {} is missing ({remedy})", shown.display()))
     }
 
     /// How it is started so that it listens on `addr`, and, if it is Fanfare, tells its metrics on `admin`.
@@ -264,7 +267,21 @@ fn text(path: &Path) -> io::Result<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::Contender;
+    use super::{Contender, Places};
+
+    #[test]
+    fn what_is_missing_is_named_from_the_top_of_the_tree() {
+        let places = Places {
+            binaries: "/somewhere/target/release".into(),
+            peers: "/somewhere/bench/compare".into(),
+            scratch: "/somewhere/else".into(),
+            server_core: 0,
+        };
+        let why = Contender::Ws.check(&places).expect_err("it is nowhere");
+        assert!(why.starts_with("ws: bench/compare/node_modules/ws/package.json is missing"), "{why}");
+        let why = Contender::Fanfare { shards: 1 }.check(&places).expect_err("it is nowhere");
+        assert!(why.starts_with("fanfare: target/release/fanfare is missing"), "{why}");
+    }
 
     #[test]
     fn names_are_read_back() {

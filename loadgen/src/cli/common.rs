@@ -71,7 +71,10 @@ pub struct WayArgs {
     /// Local addresses: auto (127.0.0.x for loopback targets), kernel, or a list
     #[arg(long, value_name = "IPS", default_value = "auto", value_parser = SourceAddresses::parse, help_heading = "Connections")]
     pub(super) source_ips: SourceAddresses,
-    /// Send no hub Ping every 15 s
+    /// Between two hub Pings of one connection, spread evenly over the fleet
+    #[arg(long, value_name = "TIME", default_value = "15s", value_parser = parse_ping_interval, help_heading = "Connections")]
+    pub(super) ping_interval: Duration,
+    /// Send no hub Pings
     #[arg(long, help_heading = "Connections")]
     pub(super) no_pings: bool,
     /// Threads, one ring of 18,000 connections each [default: as many as needed]
@@ -188,6 +191,11 @@ pub fn classes(total: u32, transports: &Mix<Transport>, dialects: &Mix<Dialect>,
     let mut all: Vec<Class> = all.filter(|class| class.connections > 0 || total == 0).collect();
     all.truncate(if total == 0 { 1 } else { all.len() });
     all
+}
+
+fn parse_ping_interval(text: &str) -> Result<Duration, String> {
+    let interval = parse_duration(text)?;
+    if interval < Duration::from_secs(1) { Err("at least 1s; or --no-pings".to_owned()) } else { Ok(interval) }
 }
 
 fn parse_header(text: &str) -> Result<(String, String), String> {
@@ -317,7 +325,7 @@ impl Parts {
             sources: way.source_ips,
             workers,
             cores: way.cores,
-            pings: !way.no_pings,
+            ping_interval: (!way.no_pings).then_some(way.ping_interval),
         };
         let output = Output {
             json: output.json,
