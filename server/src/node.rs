@@ -116,11 +116,11 @@ pub(crate) struct Settings {
     pub(crate) limits: Limits,
     /// Bytes of a client's message.
     pub(crate) message_bytes_max: usize,
-    /// Whether WebSockets that offer permessage-deflate get it.
     /// Between two pings to a client that hears nothing else.
     pub(crate) keep_alive: Duration,
     /// Silence after which a client is given up; at least twice that.
     pub(crate) client_timeout: Duration,
+    /// Whether WebSockets that offer permessage-deflate get it.
     pub(crate) compression: bool,
     /// What becomes of clients that are too slow.
     pub(crate) slow_policy: SlowPolicy,

@@ -2,9 +2,12 @@
 
 mod support;
 
-use std::net::TcpListener;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
+use fanfare_protocol::ws::DataKind;
+use fanfare_protocol::ws::encode::write_masked_message;
 use support::{Fanfare, SOON, Server, Signal, get};
 
 #[test]
@@ -148,6 +151,31 @@ fn a_server_pings_as_often_as_it_is_told() {
     let begun = Instant::now();
     (0..2).for_each(|_| drop(client.line(r#"{"type":6}"#)));
     assert!(begun.elapsed() < Duration::from_secs(15), "{:?}", begun.elapsed());
+}
+
+/// One that has pinged once and is silent from then on; with the default it would have half a minute.
+#[test]
+fn a_server_gives_up_as_soon_as_it_is_told() {
+    let server = Server::serve(&["--keep-alive", "1s", "--client-timeout", "2s"]);
+    let mut socket = TcpStream::connect(server.public).expect("a server");
+    socket.set_read_timeout(Some(Duration::from_secs(20))).expect("a time");
+    let upgrade = "GET /demo HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+                   Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+    let mut said = upgrade.as_bytes().to_vec();
+    for message in ["{\"protocol\":\"json\",\"version\":1}\x1e", "{\"type\":6}\x1e"] {
+        write_masked_message(&mut said, DataKind::Text, message.as_bytes(), [1, 2, 3, 4]);
+    }
+    socket.write_all(&said).expect("room");
+    let begun = Instant::now();
+    let mut heard = Vec::new();
+    while !String::from_utf8_lossy(&heard).contains("\"type\":7") {
+        let mut piece = [0; 1024];
+        let n = socket.read(&mut piece).expect("a Close in time");
+        assert_ne!(n, 0, "the end without a Close: {:?}", String::from_utf8_lossy(&heard));
+        heard.extend_from_slice(&piece[..n]);
+    }
+    let passed = begun.elapsed();
+    assert!((Duration::from_secs(1)..Duration::from_secs(15)).contains(&passed), "{passed:?}");
 }
 
 #[test]
