@@ -69,6 +69,7 @@ mod sending;
 pub mod shared;
 mod silence;
 pub mod soak;
+pub mod sock_diag;
 mod stalled;
 pub mod storm;
 mod subscribing;

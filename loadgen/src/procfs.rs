@@ -1,6 +1,7 @@
 //! What /proc tells about the server and about the kernel's own memory.
 
 use crate::failure::Failure;
+use crate::sock_diag;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fs;
@@ -179,7 +180,8 @@ const CONNECTION_CACHES: [&str; 9] =
 pub struct KernelSample {
     /// Slab caches of connections (/proc/slabinfo), or `Slab` of /proc/meminfo where that may not be read.
     pub slab_bytes: u64,
-    /// Pages queued in TCP sockets (`mem` of /proc/net/sockstat).
+    /// Queues of TCP sockets: [`sock_diag::queued_bytes`], or `mem` of /proc/net/sockstat, which is some pages off, where
+    /// the kernel has no `sock_diag`.
     pub socket_bytes: u64,
 }
 
@@ -194,7 +196,10 @@ impl KernelSample {
         let sample = Self::parse(&read("/proc/meminfo")?, &read("/proc/net/sockstat")?);
         // Only root may read it.
         let slabs = fs::read_to_string("/proc/slabinfo").ok().and_then(|text| Self::parse_slabs(&text));
-        Ok(Self { slab_bytes: slabs.unwrap_or(sample.slab_bytes), ..sample })
+        Ok(Self {
+            slab_bytes: slabs.unwrap_or(sample.slab_bytes),
+            socket_bytes: sock_diag::queued_bytes().unwrap_or(sample.socket_bytes),
+        })
     }
 
     /// Bytes of the slabs of connections, each object with its share of its slab's pages. Objects in use are counted and
