@@ -4,6 +4,8 @@ use crate::buf::segment::SEGMENT_BYTES;
 use crate::conn::address::Network;
 use crate::conn::slots::{Cold, Hot};
 use crate::conn::wire::Variation;
+use crate::hub::id_table::KEY_BYTES_MAX;
+use crate::io::Slot;
 use std::fmt;
 
 /// What an operator or embedder may bound. `0` in a field documented as "auto" lets the engine derive it.
@@ -311,13 +313,12 @@ impl Plan {
         limits.lent_fds_max =
             limits.lent_fds_max.min(descriptors_max.saturating_sub(DESCRIPTORS_RESERVED) / 2 / shards);
         limits.log_bytes_max = limits.log_bytes_max.max(LOG_BYTES_MIN).next_multiple_of(SEGMENT_BYTES);
-        let per_connection = size_of::<Hot>() + size_of::<Cold>();
         Ok(Self {
             shards,
             connections_max: limits.connections_max,
             slots_per_shard: limits.slots_per_shard,
             bottleneck,
-            table_bytes: limits.connections_max * per_connection,
+            table_bytes: limits.connections_max * CONNECTION_BYTES,
             ring_bytes: shards
                 * (RECV_BUFFERS as usize * RECV_BUFFER_BYTES + SQ_ENTRIES as usize * 64 + CQ_ENTRIES as usize * 16),
             log_bytes_max: limits.log_bytes_max * shards,
@@ -334,6 +335,9 @@ impl Plan {
     }
 }
 
+/// What an idle hub connection takes in tables: its records, its id, its place among the members of its hub.
+const CONNECTION_BYTES: usize = size_of::<Hot>() + size_of::<Cold>() + KEY_BYTES_MAX + size_of::<Slot>();
+
 /// The least a shard's log can work with: one open segment per variation, one private, and as many in use.
 pub const LOG_BYTES_MIN: usize = 2 * (Variation::COUNT + 1) * SEGMENT_BYTES;
 
@@ -345,7 +349,7 @@ impl fmt::Display for Plan {
             f,
             "plan  connections_max {} x {} B = {} MiB in {} shard(s) of {} slots ({})",
             self.connections_max,
-            size_of::<Hot>() + size_of::<Cold>(),
+            CONNECTION_BYTES,
             mib(self.table_bytes),
             self.shards,
             self.slots_per_shard,

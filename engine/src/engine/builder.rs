@@ -235,7 +235,8 @@ impl Builder {
             endpoints,
             http: self.http,
             tls,
-            directory: Directory::default(),
+            // A shard has as many sessions without a socket, at most, as sockets.
+            directory: Directory::with_room_for(shards * plan.slots_per_shard * 2),
             pending: Pending::new(limits.negotiate_ttl_s),
             admission: Admission::new(&limits),
             keys: Arc::new(keys),

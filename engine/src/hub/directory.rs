@@ -3,8 +3,8 @@
 //! Touched when a connection comes or goes and when a message is for one connection by id; never by a broadcast.
 //! 64 stripes, each behind a mutex held for one look-up.
 
+use crate::hub::id_table::IdTable;
 use crate::io::{Generation, Slot};
-use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -42,6 +42,11 @@ type Key = [u8; 8];
 
 fn key_of(id: &[u8; 16]) -> Key {
     [id[0], id[1], id[2], id[3], id[4], id[5], id[6], id[7]]
+}
+
+/// The same as a number, as evenly spread as the ids.
+fn number_of(id: &[u8; 16]) -> u64 {
+    u64::from_le_bytes(key_of(id))
 }
 
 /// Any eight bytes of an id are a hash already.
@@ -137,9 +142,15 @@ impl Early {
 
 #[derive(Debug, Default)]
 struct Stripe {
-    connected: HashMap<Key, ConnRef, BuildHasherDefault<IdHasher>>,
+    connected: IdTable,
     spent: Spent,
     early: Early,
+}
+
+impl Stripe {
+    fn connection(&self, id: &[u8; 16]) -> Option<ConnRef> {
+        self.connected.get(number_of(id)).map(ConnRef)
+    }
 }
 
 /// What became of bytes that were posted early.
@@ -175,13 +186,14 @@ pub struct Directory {
     connected: AtomicUsize,
 }
 
-impl Default for Directory {
-    fn default() -> Self {
-        Self { stripes: (0..STRIPES).map(|_| Mutex::default()).collect(), connected: AtomicUsize::new(0) }
-    }
-}
-
 impl Directory {
+    /// With address space for `connections`; memory is taken as they come.
+    pub fn with_room_for(connections: usize) -> Self {
+        // Nobody chooses ids, so the stripes are about equally full.
+        let stripe = || Stripe { connected: IdTable::with_room_for(connections / STRIPES), ..Stripe::default() };
+        Self { stripes: (0..STRIPES).map(|_| Mutex::new(stripe())).collect(), connected: AtomicUsize::new(0) }
+    }
+
     fn stripe(&self, id: &[u8; 16]) -> MutexGuard<'_, Stripe> {
         // The last byte is no part of the key, so stripes and buckets are independent.
         let mutex = &self.stripes[id[15] as usize % STRIPES];
@@ -192,25 +204,18 @@ impl Directory {
     #[must_use]
     pub fn claim(&self, id: &[u8; 16], connection: ConnRef) -> bool {
         let mut stripe = self.stripe(id);
-        let key = key_of(id);
-        if stripe.spent.ids.contains(&key) {
-            return false;
+        let free = !stripe.spent.ids.contains(&key_of(id)) && stripe.connected.insert(number_of(id), connection.0);
+        if free {
+            self.connected.fetch_add(1, Ordering::Relaxed);
         }
-        match stripe.connected.entry(key) {
-            Entry::Occupied(_) => false,
-            Entry::Vacant(vacant) => {
-                vacant.insert(connection);
-                self.connected.fetch_add(1, Ordering::Relaxed);
-                true
-            }
-        }
+        free
     }
 
     /// Keeps what was posted for `id` before it is connected, until `until_s`.
     pub fn keep_early(&self, id: &[u8; 16], bytes: &[u8], now_s: u32, until_s: u32) -> EarlyPost {
         let mut stripe = self.stripe(id);
         let key = key_of(id);
-        match stripe.connected.get(&key).copied() {
+        match stripe.connection(id) {
             Some(connection) => EarlyPost::Connected(connection),
             None if stripe.spent.ids.contains(&key) => EarlyPost::Spent,
             None if stripe.early.add(key, bytes, now_s, until_s) => EarlyPost::Kept,
@@ -225,14 +230,8 @@ impl Directory {
 
     /// Lets go of `id` if `connection` has it.
     pub fn release(&self, id: &[u8; 16], connection: ConnRef) {
-        let mut stripe = self.stripe(id);
-        let key = key_of(id);
-        if stripe.connected.get(&key) == Some(&connection) {
-            stripe.connected.remove(&key);
+        if self.stripe(id).connected.remove(number_of(id), connection.0) {
             self.connected.fetch_sub(1, Ordering::Relaxed);
-            if stripe.connected.capacity() > 4 * stripe.connected.len().max(64) {
-                stripe.connected.shrink_to_fit();
-            }
         }
     }
 
@@ -246,17 +245,16 @@ impl Directory {
     /// What is known of `id`.
     pub fn standing(&self, id: &[u8; 16]) -> Standing {
         let stripe = self.stripe(id);
-        let key = key_of(id);
-        match stripe.connected.get(&key) {
-            Some(&connection) => Standing::Connected(connection),
-            None if stripe.spent.ids.contains(&key) => Standing::Spent,
+        match stripe.connection(id) {
+            Some(connection) => Standing::Connected(connection),
+            None if stripe.spent.ids.contains(&key_of(id)) => Standing::Spent,
             None => Standing::Unused,
         }
     }
 
     /// Where `id` is connected.
     pub fn find(&self, id: &[u8; 16]) -> Option<ConnRef> {
-        self.stripe(id).connected.get(&key_of(id)).copied()
+        self.stripe(id).connection(id)
     }
 
     /// Ids connected now, those whose handshake is still to come included.
@@ -276,7 +274,7 @@ mod tests {
 
     #[test]
     fn an_id_has_one_owner_at_a_time() {
-        let directory = Directory::default();
+        let directory = Directory::with_room_for(0);
         let id = [7; 16];
         let first = ConnRef::new(3, Slot(70_000), Generation::new(0xabcdef));
         let second = ConnRef::new(0, Slot(1), Generation::new(1));
@@ -292,7 +290,7 @@ mod tests {
 
     #[test]
     fn a_spent_id_stays_spent_for_its_time() {
-        let directory = Directory::default();
+        let directory = Directory::with_room_for(0);
         let connection = ConnRef::new(0, Slot(1), Generation::new(1));
         let id = |n: u8| {
             let mut id = [0; 16];
@@ -310,7 +308,7 @@ mod tests {
 
     #[test]
     fn early_posts_wait_for_their_connection_and_are_bounded() {
-        let directory = Directory::default();
+        let directory = Directory::with_room_for(0);
         let connection = ConnRef::new(0, Slot(1), Generation::new(1));
         let id = [7; 16];
         assert_eq!(directory.keep_early(&id, b"ab", 1, 16), EarlyPost::Kept);
@@ -334,7 +332,7 @@ mod tests {
 
     #[test]
     fn spent_ids_are_bounded() {
-        let directory = Directory::default();
+        let directory = Directory::with_room_for(0);
         let connection = ConnRef::new(0, Slot(1), Generation::new(1));
         for n in 0..=SPENT_PER_STRIPE_MAX as u64 {
             let mut id = [0; 16];

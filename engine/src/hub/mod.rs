@@ -13,6 +13,7 @@ pub mod directory;
 pub mod fanout;
 pub mod host;
 pub mod http;
+pub(crate) mod id_table;
 pub mod interest;
 pub mod later;
 pub(crate) mod long_poll;

@@ -144,10 +144,13 @@ pub enum Change {
 }
 
 impl Registry {
-    /// Nobody in anything.
+    /// Nobody in anything. Hubs get address space for an equal share of `connections_max` members each; memory is taken as
+    /// they come. A list that doubles would leave its half behind.
     pub fn new(hubs: usize, connections_max: usize, limits: &crate::limits::Limits) -> Self {
+        let share = connections_max.checked_div(hubs).unwrap_or_default();
+        let members = || HubMembers { slots: Vec::with_capacity(share), ..HubMembers::default() };
         Self {
-            hubs: (0..hubs).map(|_| HubMembers::default()).collect(),
+            hubs: (0..hubs).map(|_| members()).collect(),
             groups: Slab::new(limits.groups_max as u32),
             by_key: HashMap::new(),
             memberships: Slab::new(connections_max as u32),
