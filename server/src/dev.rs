@@ -11,6 +11,7 @@ use crate::control::rt::Sender;
 use crate::failure::{Code, Failure};
 use crate::life::{self, End, Wish};
 use crate::node::{Node, Settings, hub_path};
+use crate::output::say;
 use crate::terminal::Keys;
 use crate::tls_files::TlsFiles;
 use crate::units::{grouped, human_duration};
@@ -139,9 +140,4 @@ fn screen(node: &Node, admin_port: u16, ready_after: Duration, quit: &str) -> St
     lines.push(format!("  {shards} · io_uring · room for {room} connections ({})", plan.bottleneck));
     lines.push(format!("  ready in {} · {quit}", human_duration(ready_after)));
     lines.join("\n")
-}
-
-#[expect(clippy::print_stdout, reason = "the screen is what this verb is for")]
-fn say(text: &str) {
-    println!("{text}");
 }

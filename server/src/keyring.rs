@@ -13,6 +13,7 @@ use crate::control::rt;
 use crate::failure::{Code, Failure};
 use crate::file_watch::{FileWatch, LOOK_PERIOD, read_at_most};
 use crate::key_url::{FetchCounts, Fetcher, KeyUrl};
+use crate::output::log;
 
 /// Bytes of a file with a secret: those that people use have a few dozen.
 const SECRET_BYTES_MAX: usize = 4 << 10;
@@ -220,11 +221,6 @@ fn unreadable(path: &Path, error: &io::Error) -> Failure {
 
 fn unusable(path: &Path, fault: &KeyFault) -> Failure {
     Failure::new(Code::KeyFile, format!("cannot use the keys in {}", path.display())).fact("why", fault.to_string())
-}
-
-/// The log of a server is its standard error.
-fn log(text: &str) {
-    eprintln!("{text}");
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@ mod keyring;
 mod life;
 mod listen;
 mod node;
+mod output;
 mod public;
 mod refusals;
 mod relay;
@@ -37,7 +38,7 @@ fn main() -> ExitCode {
     // Without it everything works, with a larger figure in `top`.
     let _ = fanfare_engine::io::uring::refuse_huge_pages();
     run().unwrap_or_else(|failure| {
-        eprintln!("{failure}");
+        output::log(&failure.to_string());
         ExitCode::from(failure.code().exit_status())
     })
 }
@@ -47,7 +48,7 @@ fn run() -> Result<ExitCode, Failure> {
     let verb = match cli::parse(std::env::args_os())? {
         Parsed::Verb(verb) => verb,
         Parsed::Text(text) => {
-            print(&text);
+            output::say(text.trim_end());
             return Ok(ExitCode::SUCCESS);
         }
     };
@@ -58,7 +59,7 @@ fn run() -> Result<ExitCode, Failure> {
         Verb::Send(args) => send::run(&args),
         Verb::Bench { command } => Ok(fanfare_loadgen::execute(*command)),
         Verb::Version(args) => {
-            print(&version(args.verbose));
+            output::say(version(args.verbose).trim_end());
             Ok(ExitCode::SUCCESS)
         }
     }
@@ -73,9 +74,4 @@ fn version(verbose: bool) -> String {
         text.push_str(&format!("kernel  {}\n", kernel.trim()));
     }
     text
-}
-
-#[expect(clippy::print_stdout, reason = "what was asked for")]
-fn print(text: &str) {
-    print!("{text}");
 }

@@ -9,6 +9,7 @@ use fanfare_engine::{CloseReason, RefuseReason, ShardMetrics, TlsFailure};
 use crate::control::rt;
 use crate::failure::{Code, Failure};
 use crate::node::Node;
+use crate::output::log;
 use crate::units::{grouped, human_duration};
 
 /// One line a limit in so long a time, however many were refused.
@@ -134,11 +135,6 @@ fn news(before: &[u64], now: &[u64]) -> Vec<String> {
         Failure::new(notice.code, what).fact("cause", notice.cause).fix(notice.fix).to_string()
     };
     changed.map(line).collect()
-}
-
-/// The log of a server is its standard error.
-fn log(text: &str) {
-    eprintln!("{text}");
 }
 
 #[cfg(test)]

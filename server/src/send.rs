@@ -10,6 +10,7 @@ use crate::cli::{RecipientArgs, SendArgs};
 use crate::client::{Called, Client, Options};
 use crate::dial::{self, Credentials};
 use crate::failure::{Code, Failure, exit};
+use crate::output::say;
 use crate::units::human_duration;
 use crate::url::ServerUrl;
 
@@ -63,11 +64,6 @@ fn check_argument(index: usize, text: &str) -> Result<&str, Failure> {
             .fact("why", error.to_string())
             .fix(format!("for a text, write '{quoted}'"))
     })
-}
-
-#[expect(clippy::print_stdout, reason = "the verb's output")]
-fn say(line: &str) {
-    println!("{line}");
 }
 
 #[cfg(test)]

@@ -14,6 +14,7 @@ use crate::key_url::REFRESH_PERIOD;
 use crate::keyring::{Anonymous, KeyFiles, TokenSettings};
 use crate::life::{self, End, Wish};
 use crate::node::{Node, Settings, hub_path, not_delivered};
+use crate::output::log;
 use crate::tls_files::{self, TlsFiles};
 use crate::units::{grouped, human_duration};
 
@@ -269,9 +270,4 @@ impl life::Verb for Serve {
             grouped(not_delivered(&total)),
         ));
     }
-}
-
-/// The log of a server is its standard error.
-fn log(text: &str) {
-    eprintln!("{text}");
 }

@@ -7,6 +7,8 @@ use std::thread;
 
 use fanfare_engine::SlowPolicy;
 
+use crate::output::log;
+
 /// Lines that wait to be written. What finds no room is not written; `fanfare_lossy_connections_total` counts all.
 const LINES_MAX: usize = 1024;
 
@@ -21,7 +23,7 @@ impl SlowLog {
     /// When the system has no thread to give.
     pub(crate) fn start() -> io::Result<Self> {
         let (lines, written) = sync_channel::<String>(LINES_MAX);
-        let write = move || written.into_iter().for_each(|line| eprintln!("{line}"));
+        let write = move || written.into_iter().for_each(|line| log(&line));
         thread::Builder::new().name("slow-log".to_owned()).spawn(write)?;
         Ok(Self(lines))
     }

@@ -11,6 +11,7 @@ use crate::cli::TlsFileArgs;
 use crate::control::rt;
 use crate::failure::{Code, Failure};
 use crate::file_watch::{FileWatch, LOOK_PERIOD, read_at_most};
+use crate::output::log;
 use crate::units::human_duration;
 
 /// Bytes of a file with a certificate chain or a key: long chains have a dozen KiB.
@@ -191,11 +192,6 @@ fn unusable(path: &Path, why: &impl ToString) -> Failure {
 
 fn unfit(error: &CertificateError) -> Failure {
     Failure::new(Code::TlsFile, "the TLS certificates cannot be used").fact("why", error.to_string())
-}
-
-/// The log of a server is its standard error.
-fn log(text: &str) {
-    eprintln!("{text}");
 }
 
 #[cfg(test)]

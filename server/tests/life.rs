@@ -2,12 +2,14 @@
 
 mod support;
 
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use fanfare_protocol::ws::DataKind;
 use fanfare_protocol::ws::encode::write_masked_message;
+use rustix::process::{Pid, kill_process};
 use support::{Fanfare, SOON, Server, Signal, get};
 
 #[test]
@@ -49,6 +51,36 @@ fn while_it_drains_it_is_not_ready_and_a_second_term_stops_it() {
     let (status, said) = server.process.code();
     assert_eq!(status, 130, "{said}");
     assert!(said.contains("stopped without farewell"), "{said}");
+}
+
+/// `fanfare dev | head`, or a log collector that has died.
+#[test]
+fn nobody_need_listen_to_what_a_server_says() {
+    let serve = ["serve", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"];
+    for arguments in [&serve[..], &["dev", "--port", "0"]] {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_fanfare"))
+            .args([arguments, &["--shards", "1"]].concat())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the binary starts");
+        let (out, err) = (child.stdout.take().expect("a pipe"), child.stderr.take().expect("a pipe"));
+        let said: Box<dyn Read> = if arguments[0] == "dev" { Box::new(out) } else { Box::new(err) };
+        let ready = BufReader::new(said).lines().map_while(Result::ok).any(|line| line.contains("ready in"));
+        assert!(ready, "{arguments:?}");
+        // All ends of the pipes are closed here: what it says of its drain nobody hears.
+        kill_process(Pid::from_child(&child), Signal::TERM).expect("the child runs");
+        let deadline = Instant::now() + SOON;
+        let status = loop {
+            match child.try_wait().expect("the child can be asked") {
+                None if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(5)),
+                status => break status,
+            }
+        };
+        let _ = child.kill();
+        assert_eq!(status.and_then(|status| status.code()), Some(0), "{arguments:?}");
+    }
 }
 
 #[test]
