@@ -429,11 +429,14 @@ mod tests {
         assert!(load.is_window());
     }
 
+    const CONNECTION_STRING: &str = "Endpoint=http://127.0.0.1;Port=1;AccessKey=a-key;Version=1.0;";
+
     #[test]
     fn impossible_jobs_name_the_flag_and_the_way_out() {
         let base = "--target ws://127.0.0.1:1/";
         for (line, place) in [
             ("broadcast --target wss://127.0.0.1:1/".to_owned(), "--target"),
+            (format!("idle --target {CONNECTION_STRING} --hub h --header authorization:x"), "--header"),
             (format!("broadcast {base} --size 10"), "--size"),
             (format!("broadcast {base} --size 64MiB"), "--size"),
             (format!("broadcast {base} --publishers 0"), "--publishers"),

@@ -264,6 +264,28 @@ impl CommonArgs {
     }
 }
 
+/// What every connection sends along: what was `given`, and a token of the connection string where users have none of their
+/// own.
+fn headers(
+    mut given: Vec<(String, String)>,
+    tokens: Option<&Tokens>,
+    names_users: bool,
+) -> Result<Vec<(String, String)>, Failure> {
+    const AUTHORIZATION: &str = "Authorization";
+    let Some(tokens) = tokens else { return Ok(given) };
+    if given.iter().any(|(name, _)| name.eq_ignore_ascii_case(AUTHORIZATION)) {
+        return Err(Failure::usage(
+            "connections cannot come with two tokens",
+            "--header Authorization",
+            "leave it out: a connection string brings one; or give the URL of the hub with --target instead",
+        ));
+    }
+    if !names_users {
+        given.push((AUTHORIZATION.to_owned(), format!("Bearer {}", tokens.mint(None))));
+    }
+    Ok(given)
+}
+
 /// What flags and scenarios are both turned into before they are a job.
 #[derive(Debug)]
 pub struct Parts {
@@ -294,10 +316,7 @@ impl Parts {
     pub(super) fn into_job(self, way: WayArgs, output: OutputArgs) -> Result<Job, Failure> {
         let names_users = self.task.load().is_some_and(|load| matches!(load.entry, Entry::User { .. }));
         let door = Door::find(self.target, &self.target_place, way.hub.as_deref())?;
-        let mut headers = way.headers;
-        if let Some(tokens) = door.tokens.as_ref().filter(|_| !names_users) {
-            headers.push(("Authorization".to_owned(), format!("Bearer {}", tokens.mint(None))));
-        }
+        let headers = headers(way.headers, door.tokens.as_ref(), names_users)?;
         let server = Server {
             address: door.url.resolve(&self.target_place)?,
             url: door.url,
