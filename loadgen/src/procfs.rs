@@ -186,7 +186,7 @@ pub struct KernelSample {
 }
 
 impl KernelSample {
-    /// Samples the whole system.
+    /// Samples the slabs of the whole system, and the sockets of this network namespace.
     pub fn take() -> Result<Self, Failure> {
         let read = |path: &str| {
             fs::read_to_string(path).map_err(|error| {
@@ -196,10 +196,15 @@ impl KernelSample {
         let sample = Self::parse(&read("/proc/meminfo")?, &read("/proc/net/sockstat")?);
         // Only root may read it.
         let slabs = fs::read_to_string("/proc/slabinfo").ok().and_then(|text| Self::parse_slabs(&text));
-        Ok(Self {
-            slab_bytes: slabs.unwrap_or(sample.slab_bytes),
-            socket_bytes: sock_diag::queued_bytes().unwrap_or(sample.socket_bytes),
-        })
+        let socket_bytes = match sock_diag::queued_bytes() {
+            Err(error) if sock_diag::is_unknown(&error) => sample.socket_bytes,
+            Err(error) => {
+                let cause = format!("the kernel does not say what its sockets hold: {error}");
+                return Err(Failure::failed(cause, "sock_diag", "try again, as a user who may open netlink sockets"));
+            }
+            Ok(bytes) => bytes,
+        };
+        Ok(Self { slab_bytes: slabs.unwrap_or(sample.slab_bytes), socket_bytes })
     }
 
     /// Bytes of the slabs of connections, each object with its share of its slab's pages. Objects in use are counted and

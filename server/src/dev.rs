@@ -84,11 +84,11 @@ impl life::Verb for Dev {
             keys.watch(quit).is_ok()
         });
         let quit = if watched { "q quit" } else { "Ctrl-C quit" };
-        say(&screen(node, admin.port(), self.started.elapsed(), quit));
+        let _ = say(&screen(node, admin.port(), self.started.elapsed(), quit));
     }
 
     fn draining(&mut self, node: &Node) {
-        say(&format!("  sending {} away", connections(node)));
+        let _ = say(&format!("  sending {} away", connections(node)));
     }
 
     fn stopped(&mut self, node: &Node, _: End, _: Duration) {
@@ -96,7 +96,7 @@ impl life::Verb for Dev {
         let total = node.metrics().total();
         let received = grouped(total.messages_received_total);
         let sent = grouped(total.deliveries_total + total.private_messages_total);
-        say(&format!("  stopped · {received} messages in, {sent} out"));
+        let _ = say(&format!("  stopped · {received} messages in, {sent} out"));
     }
 }
 

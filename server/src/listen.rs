@@ -1,6 +1,5 @@
 //! `fanfare listen`: be a client, print what arrives.
 
-use std::io::{self, Write};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -14,6 +13,7 @@ use crate::cli::{ListenArgs, Protocol};
 use crate::client::{Called, Client, Direction, Next, Options};
 use crate::dial::{self, Credentials};
 use crate::failure::{Failure, exit};
+use crate::output::say;
 use crate::units::printable;
 use crate::url::ServerUrl;
 
@@ -119,11 +119,4 @@ fn show_frame(direction: Direction, kind: DataKind, payload: &[u8]) {
     };
     // An output nobody reads is noticed, and acted upon, by the next message printed.
     let _ = say(&format!("{arrow} {}", text.trim_end()));
-}
-
-/// One line on standard output, at once.
-fn say(line: &str) -> io::Result<()> {
-    let mut out = io::stdout().lock();
-    writeln!(out, "{line}")?;
-    out.flush()
 }

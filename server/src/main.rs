@@ -48,8 +48,7 @@ fn run() -> Result<ExitCode, Failure> {
     let verb = match cli::parse(std::env::args_os())? {
         Parsed::Verb(verb) => verb,
         Parsed::Text(text) => {
-            output::say(text.trim_end());
-            return Ok(ExitCode::SUCCESS);
+            return Ok(print(&text));
         }
     };
     match verb {
@@ -58,10 +57,18 @@ fn run() -> Result<ExitCode, Failure> {
         Verb::Listen(args) => listen::run(&args),
         Verb::Send(args) => send::run(&args),
         Verb::Bench { command } => Ok(fanfare_loadgen::execute(*command)),
-        Verb::Version(args) => {
-            output::say(version(args.verbose).trim_end());
-            Ok(ExitCode::SUCCESS)
+        Verb::Version(args) => Ok(print(&version(args.verbose))),
+    }
+}
+
+/// A text that was asked for. Whoever has stopped reading has what he wanted (`fanfare --help | head`).
+fn print(text: &str) -> ExitCode {
+    match output::say(text.trim_end()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            output::log(&format!("error  cannot write to standard output: {error}"));
+            ExitCode::FAILURE
         }
+        _ => ExitCode::SUCCESS,
     }
 }
 

@@ -3,9 +3,14 @@
 
 use std::io::{self, Write};
 
-/// Says `text` on standard output: what was asked for.
-pub(crate) fn say(text: &str) {
-    let _ = writeln!(io::stdout().lock(), "{text}");
+/// Says `text` on standard output, at once: what was asked for.
+///
+/// # Errors
+/// When it has not got there. A server goes on; who was asked for nothing else has failed.
+pub(crate) fn say(text: &str) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    writeln!(out, "{text}")?;
+    out.flush()
 }
 
 /// Says `text` on standard error: the log of a server, or why a command has failed.

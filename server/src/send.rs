@@ -34,7 +34,9 @@ pub(crate) fn run(args: &SendArgs) -> Result<ExitCode, Failure> {
     client.goodbye();
     match outcome {
         Called::Answered => {
-            say(&format!("sent {} to {whom} of {} in {}", args.target, args.hub.hub, human_duration(took)));
+            let line = format!("sent {} to {whom} of {} in {}", args.target, args.hub.hub, human_duration(took));
+            // It has been sent, whether or not that can be told.
+            let _ = say(&line);
             Ok(ExitCode::SUCCESS)
         }
         Called::Interrupted => Ok(ExitCode::from(exit::INTERRUPTED)),

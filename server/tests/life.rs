@@ -58,18 +58,17 @@ fn while_it_drains_it_is_not_ready_and_a_second_term_stops_it() {
 fn nobody_need_listen_to_what_a_server_says() {
     let serve = ["serve", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"];
     for arguments in [&serve[..], &["dev", "--port", "0"]] {
+        let (said, says) = std::io::pipe().expect("a pipe");
         let mut child = Command::new(env!("CARGO_BIN_EXE_fanfare"))
             .args([arguments, &["--shards", "1"]].concat())
             .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
+            .stdout(says.try_clone().expect("its other end, twice"))
+            .stderr(says)
             .spawn()
             .expect("the binary starts");
-        let (out, err) = (child.stdout.take().expect("a pipe"), child.stderr.take().expect("a pipe"));
-        let said: Box<dyn Read> = if arguments[0] == "dev" { Box::new(out) } else { Box::new(err) };
         let ready = BufReader::new(said).lines().map_while(Result::ok).any(|line| line.contains("ready in"));
         assert!(ready, "{arguments:?}");
-        // All ends of the pipes are closed here: what it says of its drain nobody hears.
+        // The pipe is closed here: what it says of its drain nobody hears, on neither output.
         kill_process(Pid::from_child(&child), Signal::TERM).expect("the child runs");
         let deadline = Instant::now() + SOON;
         let status = loop {

@@ -5,8 +5,8 @@
 //!  place   0  1  2  3  4  5  6  7  8  ...     place of a key = its home, or the first free one behind the key before
 //! ```
 //! Because the homes are in the order of the keys, more homes move every key upwards or nowhere: the table grows where it
-//! is, an eighth at a time. A table that doubles leaves the half that it had, which an allocator keeps: together with what
-//! it has not filled yet that was up to 49 bytes for each of 50,000 connections, where this takes 18 to 21 at any number.
+//! is, an eighth at a time, at 18 to 21 bytes a key. Tables that double leave the half that they had, which an allocator
+//! keeps: with that they were 49 bytes for each of 50,000 connections.
 
 /// What takes a place in the table: 16 bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

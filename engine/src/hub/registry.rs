@@ -145,7 +145,7 @@ pub enum Change {
 
 impl Registry {
     /// Nobody in anything. Hubs get address space for an equal share of `connections_max` members each; memory is taken as
-    /// they come. A list that doubles would leave its half behind.
+    /// they come. A list that doubles leaves its half behind, as that of a hub with more than its share does.
     pub fn new(hubs: usize, connections_max: usize, limits: &crate::limits::Limits) -> Self {
         let share = connections_max.checked_div(hubs).unwrap_or_default();
         let members = || HubMembers { slots: Vec::with_capacity(share), ..HubMembers::default() };
