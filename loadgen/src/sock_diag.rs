@@ -55,6 +55,9 @@ fn dump(socket: &OwnedFd, family: AddressFamily) -> io::Result<u64> {
     let mut sum = Sum::default();
     while !sum.done {
         let (bytes, _) = recv(socket, &mut buffer[..], RecvFlags::empty())?;
+        if bytes == 0 {
+            return Err(cut());
+        }
         sum.take(&buffer[..bytes])?;
     }
     Ok(sum.queued_bytes.max(0) as u64)

@@ -38,18 +38,13 @@ impl ConnRef {
 
 /// Half an id. Ids are encrypted counters: two of a million connected ones share it with a chance of 1 in 10^7, and
 /// then the later one is refused and comes back with another id.
-type Key = [u8; 8];
+type Key = u64;
 
 fn key_of(id: &[u8; 16]) -> Key {
-    [id[0], id[1], id[2], id[3], id[4], id[5], id[6], id[7]]
+    Key::from_le_bytes([id[0], id[1], id[2], id[3], id[4], id[5], id[6], id[7]])
 }
 
-/// The same as a number, as evenly spread as the ids.
-fn number_of(id: &[u8; 16]) -> u64 {
-    u64::from_le_bytes(key_of(id))
-}
-
-/// Any eight bytes of an id are a hash already.
+/// A key is a hash already.
 #[derive(Default)]
 struct IdHasher(u64);
 
@@ -58,15 +53,14 @@ impl Hasher for IdHasher {
         self.0
     }
 
-    fn write(&mut self, bytes: &[u8]) {
-        for chunk in bytes.chunks(8) {
-            let mut word = [0; 8];
-            word[..chunk.len()].copy_from_slice(chunk);
-            self.0 ^= u64::from_le_bytes(word);
-        }
+    fn write_u64(&mut self, key: Key) {
+        self.0 = key;
     }
 
-    fn write_usize(&mut self, _length_prefix: usize) {}
+    /// Nothing but keys is hashed; a hasher must have it.
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|&byte| self.0 = self.0.rotate_left(8) ^ u64::from(byte));
+    }
 }
 
 /// Ids whose connection has gone while their token was still good, oldest first, and when each may be forgotten.
@@ -149,7 +143,7 @@ struct Stripe {
 
 impl Stripe {
     fn connection(&self, id: &[u8; 16]) -> Option<ConnRef> {
-        self.connected.get(number_of(id)).map(ConnRef)
+        self.connected.get(key_of(id)).map(ConnRef)
     }
 }
 
@@ -204,7 +198,7 @@ impl Directory {
     #[must_use]
     pub fn claim(&self, id: &[u8; 16], connection: ConnRef) -> bool {
         let mut stripe = self.stripe(id);
-        let free = !stripe.spent.ids.contains(&key_of(id)) && stripe.connected.insert(number_of(id), connection.0);
+        let free = !stripe.spent.ids.contains(&key_of(id)) && stripe.connected.insert(key_of(id), connection.0);
         if free {
             self.connected.fetch_add(1, Ordering::Relaxed);
         }
@@ -230,7 +224,7 @@ impl Directory {
 
     /// Lets go of `id` if `connection` has it.
     pub fn release(&self, id: &[u8; 16], connection: ConnRef) {
-        if self.stripe(id).connected.remove(number_of(id), connection.0) {
+        if self.stripe(id).connected.remove(key_of(id), connection.0) {
             self.connected.fetch_sub(1, Ordering::Relaxed);
         }
     }
